@@ -1,0 +1,84 @@
+"""What every command of the project shares: Hydra composes the configuration, and mistakes end in one plain message.
+
+    def main() -> None:
+        run("sweep", task)      # composes configs/sweep.yaml with the overrides on the command line, calls task(config)
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from harness.errors import HarnessError, nearest
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+def run(config_name: str, task: Callable[[DictConfig], int | None]) -> None:
+    """Compose ``configs/<config_name>.yaml`` with ``sys.argv`` and run `task`; leave with its exit code.
+
+    Exit codes: what `task` returns (None counts as 0); 2 for a mistake in the command line or the configuration, with
+    the message on standard error; 130 after Ctrl-C.
+    """
+    import hydra
+    from hydra.errors import HydraException
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let composition errors reach the handler below
+    code = 0
+
+    def call(config: DictConfig) -> None:
+        nonlocal code
+        code = max(code, task(config) or 0)
+
+    call.__module__ = task.__module__  # Hydra finds the package's version and the job's name through it
+    try:
+        hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(call)()
+    except HarnessError as error:
+        _fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(_explain(config_name, error))
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader (head, less) left: nothing to tell anyone
+        sys.exit(141)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(code)
+
+
+def compose(config_name: str, overrides: list[str] | None = None) -> DictConfig:
+    """The configuration that the command line ``overrides`` would give, without running anything (for code and tests)."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        return hydra_compose(config_name, overrides=overrides or [])
+
+
+def _fail(message: str) -> None:
+    sys.stdout.flush()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _explain(config_name: str, error: Exception) -> str:
+    """A composition error in the user's terms: which option is unknown, and which valid ones are like it."""
+    cause = error.__cause__
+    key = getattr(cause, "full_key", None) or getattr(error, "full_key", None)
+    if key and "not in struct" in f"{cause} {error}":
+        known = _keys(compose(config_name))
+        return f"unknown option {key!r}{nearest(key, known)}\nvalid options: {', '.join(sorted(known))}"
+    return f"{error}".strip() + (f" ({str(cause).splitlines()[0]})" if cause and str(cause) not in str(error) else "")
+
+
+def _keys(config: DictConfig, prefix: str = "") -> list[str]:
+    """Every settable key as the command line spells it; mappings with free keys are left out."""
+    keys = []
+    for key in config:
+        name = f"{prefix}{key}"
+        keys.append(name)
+        if OmegaConf.is_dict(child := config._get_node(key)) and not child._is_none() and not child._is_missing():
+            keys.extend(_keys(child, f"{name}."))
+    return keys

@@ -1,0 +1,154 @@
+"""One experiment: everything that determines a run's loss, and nothing else; its canonical form and its run id.
+
+No cluster, path, date, sweep or list position enters an experiment, so the same experiment planned twice is one run.
+Adding a field or changing a default that affects the loss changes run ids: raise `SCHEMA` then; golden ids guard it.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from harness.accounting import Counts, count
+from harness.architecture import Architecture, Backbone
+from harness.errors import ConfigError, RunError
+from harness.files import canonical_json
+
+SCHEMA = 1
+"""Version of the canonical form."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which tokens: the identity of a prepared dataset (see `harness.data`), not where it lies."""
+
+    name: str
+    """What people call it."""
+    digest: str
+    """Hash over the dataset's documents in order, tokenizer and split."""
+    tokenizer: str
+    """Name of the tokenizer."""
+    vocab_size: int
+    """Size of its vocabulary, with the end-of-document token."""
+    train_tokens: int
+    """Tokens of the training part."""
+    validation_tokens: int
+    """Tokens of the one fixed validation part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a model is trained. WSD schedule: linear warm-up, constant, decay to `min_learning_rate` (paper, 3.4)."""
+
+    train_iters: int
+    """Optimizer steps."""
+    global_batch_size: int
+    """Sequences a step."""
+    learning_rate: float
+    """Peak, of the stable phase."""
+    min_learning_rate: float
+    """At the end of the decay."""
+    warmup_iters: int
+    """Steps of the linear warm-up."""
+    decay_iters: int
+    """Steps of the final decay."""
+    decay_style: str
+    """Shape of the decay: exponential, linear, cosine or minus_sqrt."""
+    seed: int
+    """Initial weights and data order."""
+    validation_sequences: int
+    """Sequences of the fixed validation set that the final loss is the mean over, from its start."""
+    epochs: float
+    """How often the training part may be walked through; more tokens than that are refused."""
+    init_std: float
+    """Standard deviation of initial weights."""
+    load_balancing: str
+    """``aux_loss``, ``seq_aux_loss``, ``expert_bias`` (aux-free) or ``none``."""
+    aux_loss_coeff: float
+    """Coefficient of the auxiliary loss."""
+    precision: str
+    """``bf16`` or ``fp32``."""
+    adam_beta1: float = 0.9
+    """AdamW."""
+    adam_beta2: float = 0.95
+    """AdamW."""
+    adam_epsilon: float = 1e-8
+    """AdamW."""
+    weight_decay: float = 0.1
+    """AdamW, decoupled; not on norms."""
+    clip_grad: float = 1.0
+    """Norm that gradients are clipped to."""
+
+    def __post_init__(self) -> None:
+        if self.train_iters < 1 or self.global_batch_size < 1:
+            raise ConfigError(
+                f"train_iters={self.train_iters}, global_batch_size={self.global_batch_size}: both must be at least 1 "
+                "(a token budget smaller than one batch gives no step)"
+            )
+        if self.warmup_iters + self.decay_iters > self.train_iters:
+            raise ConfigError(
+                f"warm-up ({self.warmup_iters}) and decay ({self.decay_iters}) take more than the "
+                f"{self.train_iters} steps of the run: lower training.warmup or training.decay"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One point of a study, ready to train."""
+
+    backbone: Backbone
+    architecture: Architecture
+    training: Training
+    data: Data | None
+    """None: planned before the data was prepared; launchers refuse such a run."""
+
+    @property
+    def counts(self) -> Counts:
+        """Parameters and FLOPs per token."""
+        return count(self.backbone, self.architecture)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens a step."""
+        return self.training.global_batch_size * self.backbone.seq_length
+
+    @property
+    def tokens(self) -> int:
+        """D, training tokens: whole steps of whole batches."""
+        return self.training.train_iters * self.batch_tokens
+
+    def canonical(self) -> dict[str, Any]:
+        """The experiment as plain JSON values; `from_canonical` inverts it."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @property
+    def run_id(self) -> str:
+        """12 hexadecimal digits of the SHA-256 of the canonical form."""
+        return hashlib.sha256(canonical_json(self.canonical()).encode()).hexdigest()[:12]
+
+    @classmethod
+    def from_canonical(cls, value: dict[str, Any]) -> Self:
+        """Read a canonical form.
+
+        Raises:
+            RunError: it was written by a newer version, or by none of ours.
+        """
+        schema = value.get("schema")
+        if not isinstance(schema, int) or schema > SCHEMA:
+            raise RunError(
+                f"an experiment of schema {schema!r}, but this version reads up to {SCHEMA}: update the harness"
+            )
+        try:
+            return cls(
+                backbone=_build(Backbone, value["backbone"]),
+                architecture=_build(Architecture, value["architecture"]),
+                training=_build(Training, value["training"]),
+                data=None if value["data"] is None else _build(Data, value["data"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise RunError(f"not an experiment of schema {schema}: {error}") from error
+
+
+def _build[T](kind: type[T], value: dict[str, Any]) -> T:
+    """A dataclass from a mapping, with floats restored where JSON turned them into integers."""
+    floats = {field.name for field in fields(kind) if field.type is float}  # type: ignore[arg-type]
+    return kind(**{name: float(item) if name in floats else item for name, item in value.items()})

@@ -1,0 +1,296 @@
+"""A run's directory: paths, status, attempts, and the lease that keeps a second writer out.
+
+    <root>/runs/<run id>/
+        experiment.json   the canonical experiment
+        command.txt       the full Megatron command, to read and to rerun by hand
+        status.json       state and attempts
+        metrics.jsonl     one line a step
+        result.json       final losses, tokens and FLOPs really spent, versions
+        lease.json        who writes now, while someone does
+        checkpoints/ tensorboard/ wandb/ logs/
+
+Every file is replaced whole (`harness.files`), except metrics.jsonl, to which lines are appended.
+"""
+
+import contextlib
+import os
+import secrets
+import socket
+import time
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.errors import RunError
+from harness.experiment import Experiment
+from harness.files import read_json, read_json_lines, write_atomically, write_json
+
+STATES = ("queued", "running", "done", "failed", "diverged")
+"""queued: known, not running (also after a stop that left a checkpoint); the rest as they say."""
+
+ENDS = ("done", "signal", "crash", "diverged", "rerun", "killed")
+"""How an attempt ended: reached the last step with a finite validation loss; was told to stop and saved; raised;
+met a NaN or a loss above the initial; stopped by Megatron's rerun state machine (exit codes 16, 17); vanished."""
+
+LEASE_SECONDS = 120.0
+"""A lease held on another machine counts as abandoned when its heartbeat is older than this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One start of a run."""
+
+    number: int
+    host: str
+    pid: int
+    command: str
+    started: str
+    """UTC, ISO 8601."""
+    job_id: str | None = None
+    first_step: int = 0
+    """Step of the checkpoint it began from."""
+    last_step: int = 0
+    ended: str | None = None
+    end: str | None = None
+    """One of `ENDS`; None while it runs."""
+    exit_code: int | None = None
+    message: str | None = None
+    """One line for a person: the error, or the signal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Contents of status.json."""
+
+    run_id: str
+    state: str = "queued"
+    attempts: tuple[Attempt, ...] = field(default=())
+    schema: int = 1
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class RunDirectory:
+    """The files of one run; creating this object touches nothing."""
+
+    def __init__(self, root: Path, run_id: str):
+        """`root` holds ``runs/``."""
+        self.root = Path(root)
+        self.run_id = run_id
+        self.path = self.root / "runs" / run_id
+
+    @classmethod
+    def at(cls, path: Path) -> "RunDirectory":
+        """The run whose directory is `path`, wherever it is (a rerun by hand need not be under ``runs/``)."""
+        run = cls(path.parent.parent, path.name)
+        run.path = path
+        return run
+
+    @property
+    def checkpoints(self) -> Path:
+        """Megatron's ``--save`` and ``--load``."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def logs(self) -> Path:
+        """One console log an attempt."""
+        return self.path / "logs"
+
+    @property
+    def metrics_path(self) -> Path:
+        """metrics.jsonl."""
+        return self.path / "metrics.jsonl"
+
+    def create(self, experiment: Experiment, command: str) -> None:
+        """Make the directory for `experiment`; keep what is there.
+
+        Raises:
+            RunError: the directory holds another experiment.
+        """
+        for directory in (self.path, self.logs):
+            directory.mkdir(parents=True, exist_ok=True)
+        present = read_json(self.path / "experiment.json")
+        if present is None:
+            write_json(self.path / "experiment.json", experiment.canonical())
+        elif (held := Experiment.from_canonical(present)) != experiment:
+            raise RunError(
+                f"{self.path} holds experiment {held.run_id}, not {experiment.run_id}: move it away, or give another root"
+            )
+        if not (self.path / "command.txt").exists():
+            write_atomically(self.path / "command.txt", command)
+        if not (self.path / "status.json").exists():
+            self.write_status(Status(run_id=experiment.run_id))
+
+    def experiment(self) -> Experiment:
+        """The experiment of this run.
+
+        Raises:
+            RunError: experiment.json is missing or torn, or of a newer schema.
+        """
+        value = read_json(self.path / "experiment.json")
+        if value is None:
+            raise RunError(f"{self.path}/experiment.json is missing or torn: this is not a run directory")
+        return Experiment.from_canonical(value)
+
+    def status(self) -> Status:
+        """What status.json says; a missing or torn file reads as queued without attempts.
+
+        Raises:
+            RunError: it was written by a newer version.
+        """
+        value = read_json(self.path / "status.json")
+        if not isinstance(value, dict):
+            return Status(run_id=self.run_id)
+        if value.get("schema", 1) > 1:
+            raise RunError(f"{self.path}/status.json is of schema {value['schema']}, this version reads 1: update")
+        return Status(
+            run_id=value["run_id"],
+            state=value["state"],
+            attempts=tuple(Attempt(**attempt) for attempt in value["attempts"]),
+        )
+
+    def write_status(self, status: Status) -> None:
+        """Replace status.json."""
+        write_json(self.path / "status.json", asdict(status))
+
+    def result(self) -> dict[str, Any] | None:
+        """result.json, or None while there is none."""
+        value = read_json(self.path / "result.json")
+        return value if isinstance(value, dict) else None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, one per step: where an attempt repeated steps, the later line counts."""
+        by_step = {row["step"]: row for row in read_json_lines(self.metrics_path) if isinstance(row, dict)}
+        return [by_step[step] for step in sorted(by_step)]
+
+    def begin_attempt(self, *, command: str, job_id: str | None = None) -> Attempt:
+        """Record that this process starts the run now; an earlier attempt without an end was killed."""
+        status = self.status()
+        earlier = tuple(
+            replace(attempt, end="killed", ended=now(), message="vanished without a word") if attempt.end is None else attempt
+            for attempt in status.attempts
+        )
+        attempt = Attempt(
+            number=len(earlier) + 1,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            command=command,
+            started=now(),
+            job_id=job_id,
+        )
+        self.write_status(replace(status, state="running", attempts=(*earlier, attempt)))
+        return attempt
+
+    def end_attempt(
+        self, *, end: str, first_step: int = 0, last_step: int = 0, exit_code: int | None, message: str | None = None
+    ) -> None:
+        """Record how the newest attempt ended, and the run's state that follows from it."""
+        status = self.status()
+        if not status.attempts:
+            return
+        state = {"done": "done", "signal": "queued", "diverged": "diverged"}.get(end, "failed")
+        last = replace(
+            status.attempts[-1],
+            ended=now(),
+            end=end,
+            first_step=first_step,
+            last_step=last_step,
+            exit_code=exit_code,
+            message=message,
+        )
+        self.write_status(replace(status, state=state, attempts=(*status.attempts[:-1], last)))
+
+
+class Lease:
+    """The right to write into a run directory, for one process at a time.
+
+    It is a file, created by hard link (atomic on shared filesystems that lack flock), with an owner and a heartbeat.
+    It is taken over when its owner is dead: on this machine, no process of that id and start time; on another, no
+    heartbeat for `LEASE_SECONDS`.
+
+        with Lease(run.path):
+            ...
+    """
+
+    def __init__(self, directory: Path):
+        """`directory` is the run's."""
+        self.path = directory / "lease.json"
+        self.token = secrets.token_hex(8)
+
+    def __enter__(self) -> "Lease":
+        if not self._claim():
+            holder = read_json(self.path) or {}
+            if holder and _alive(holder, self.path):
+                raise RunError(
+                    f"{self.path.parent} is being written by process {holder.get('pid')} on {holder.get('host')}: "
+                    "this second copy stops; wait for the other, or end it"
+                )
+            stale = self.path.with_name(f".lease.{self.token}.stale")
+            with contextlib.suppress(FileNotFoundError):
+                self.path.rename(stale)
+                stale.unlink()
+            if not self._claim():
+                raise RunError(f"{self.path.parent} was taken by another process at this very moment")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.held():
+            self.path.unlink(missing_ok=True)
+
+    def _claim(self) -> bool:
+        owner = {
+            "token": self.token,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "process_start": _process_start(os.getpid()),
+        }
+        own = self.path.with_name(f".lease.{self.token}")
+        write_json(own, owner)
+        try:
+            os.link(own, self.path)
+        except FileExistsError:
+            return False
+        finally:
+            own.unlink(missing_ok=True)
+        return True
+
+    def held(self) -> bool:
+        """Whether the file still names this owner."""
+        return (read_json(self.path) or {}).get("token") == self.token
+
+    def beat(self) -> None:
+        """Show that the owner lives.
+
+        Raises:
+            RunError: the lease was taken over; the caller must stop writing.
+        """
+        if not self.held():
+            raise RunError(f"{self.path.parent} was taken over by another process: this copy stops")
+        os.utime(self.path)
+
+
+def _process_start(pid: int) -> str | None:
+    """When a process of this machine started, in clock ticks since boot; None where there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return stat.rpartition(")")[2].split()[19]
+
+
+def _alive(holder: dict[str, Any], path: Path) -> bool:
+    if holder.get("host") == socket.gethostname():
+        return _process_start(int(holder.get("pid", -1))) == holder.get("process_start")
+    try:
+        return time.time() - path.stat().st_mtime < LEASE_SECONDS
+    except FileNotFoundError:
+        return False
