@@ -1,0 +1,1 @@
+"""Text to Megatron indexed datasets, each with a manifest that says exactly which tokens it holds."""

@@ -1,0 +1,117 @@
+"""What a fit returns, and how it says that it went wrong.
+
+Soft trouble (the data do not show what was asked for) is a value of `FitStatus`; input that no fit can mean anything
+for raises `FitError`.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import HarnessError
+
+type Array = NDArray[np.float64]
+"""Any array of floats; docstrings give its shape."""
+
+
+class FitError(HarnessError):
+    """The input of a fit is impossible: NaN, lengths that differ, or a logarithm of a number that is not positive."""
+
+
+class FitStatus(Enum):
+    """How a fit of a curve with a minimum ended."""
+
+    CONVERGED = "converged"
+    """One minimum, inside the data."""
+    EDGE = "minimum at the edge of the data or outside"
+    """The curve falls or rises over the whole sampled range."""
+    NO_MINIMUM = "no minimum"
+    """The best curve of the family is flat or curved the other way."""
+    NOT_IDENTIFIABLE = "not identifiable"
+    """The points do not determine the coefficients: too few distinct abscissae."""
+    TOO_FEW_POINTS = "too few points"
+    """Fewer points than coefficients."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveFit:
+    """A curve through n points. Where `status` names no fit (not identifiable, too few points) the numbers are NaN."""
+
+    status: FitStatus
+    coefficients: Array
+    """Shape (p,), in the order of the curve's `names`."""
+    optimum: float
+    """Abscissa of the minimum; an end of the axis (0 or the floor, or infinity) where the curve has none inside."""
+    minimum: float
+    """Ordinate there; NaN where the curve has no minimum."""
+    band: tuple[float, float]
+    """Where the curve is within `tolerance` (relative) of its minimum; NaN where there is none."""
+    tolerance: float
+    """Relative height of the band above the minimum."""
+    fitted: Array
+    """Shape (n,)."""
+    residual_sd: float
+    """Square root of the residual sum of squares over `dof`; NaN where `dof` is 0."""
+    dof: int
+    """Points less coefficients."""
+    sampled: tuple[float, float]
+    """Smallest and largest abscissa."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """The standard deviation of one observation, as well as it is known."""
+
+    sd: float
+    """Standard deviation, in the unit of the ordinate."""
+    dof: int
+    """Degrees of freedom that it was estimated with, at least 1."""
+    source: str
+    """Where it comes from, for a person."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resamples:
+    """A curve fitted to r simulated repetitions of the same experiment."""
+
+    coefficients: Array
+    """Shape (r, p)."""
+    optimum: Array
+    """Shape (r,); an end of the axis where a repetition has no minimum (see `CurveFit.optimum`)."""
+    minimum: Array
+    """Shape (r,); NaN where a repetition has no minimum."""
+    inside: float
+    """Share of the repetitions with a minimum inside the sampled range."""
+    failed: int
+    """How many repetitions had none."""
+    noise: Noise
+    """The noise that they were drawn with."""
+
+
+def check_points(**columns: Array) -> None:
+    """Refuse columns that no fit can use.
+
+    Raises:
+        FitError: a value is NaN or infinite, a column is empty, or the lengths differ.
+    """
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise FitError(f"columns of different lengths: {lengths}; give one value of each per point")
+    for name, column in columns.items():
+        if not len(column):
+            raise FitError(f"no points: {name} is empty; leave the fit out")
+        if not np.isfinite(column).all():
+            worst = column[~np.isfinite(column)][0]
+            raise FitError(f"{name} holds {worst}: every value must be finite; leave such points out and say why")
+
+
+def check_above(name: str, column: Array, floor: float) -> None:
+    """Refuse values at or below `floor` (0 for a logarithm).
+
+    Raises:
+        FitError: the smallest value is not above it.
+    """
+    if column.min() <= floor:
+        raise FitError(f"{name} holds {column.min():g}: every value must be above {floor:g}; leave such points out")

@@ -1,0 +1,223 @@
+"""The paper's laws in terms of `analysis.fitting`: the classical one (section 4.2.1) and that of M/N_a (section 5.3).
+
+    laws, noise = fit_laws(table, Bootstrap(resamples=2000, seed=0))     # table: analysis.collect.collect
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.fitting.curve import Curve, FlooredHyperbola, ParabolaInLog
+from analysis.fitting.results import Array
+from analysis.minima import Bootstrap, Budget, find_minimum
+from analysis.noise import SeedNoise, seed_noise
+from analysis.relations import Relation, fit_relation
+
+M_OVER_NA_FLOOR = 6.0
+"""M/N_a of a model without attention scores; every architecture is above it (paper, Eq. 5)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """One law: its curve at each budget, and the power laws of the optima."""
+
+    id: str
+    """Key in laws.json."""
+    study: str
+    """Study whose runs it was fitted to."""
+    title: str
+    """For print."""
+    form: str
+    """The formulas, as text."""
+    unit: str
+    """Of the optimum."""
+    x: str
+    """Column that is the abscissa of the curves."""
+    x_label: str
+    """For print, with its unit."""
+    budgets: tuple[Budget, ...]
+    """By rising compute."""
+    relations: tuple[Relation, ...]
+    """Empty where fewer than two budgets are resolved."""
+    points_left_out: tuple[tuple[str, str], ...]
+    """Run id and reason."""
+    flags: tuple[str, ...]
+    """What a reader should know, in sentences."""
+    simulated: bool
+    """Whether any point is simulated."""
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a law at all."""
+        return bool(self.relations)
+
+
+def fit_laws(table: pd.DataFrame, bootstrap: Bootstrap) -> tuple[list[Law], dict[str, SeedNoise]]:
+    """Every law that the studies in `table` (of `analysis.collect.collect`) are there for, and the noise between seeds."""
+    noise = seed_noise(table[table["left_out"].isna()])
+    fits = {"classical": fit_classical, "grid": fit_m_over_na}
+    present = set(table["study"])
+    return [fit(table[table["study"] == study], noise, bootstrap) for study, fit in fits.items() if study in present], noise
+
+
+def fit_classical(table: pd.DataFrame, noise: dict[str, SeedNoise], bootstrap: Bootstrap) -> Law:
+    """M_opt(C) and D_opt(C) = C / M_opt from IsoFLOP curves, loss against ln M with realised M (paper, section 4.2.1)."""
+    used, left_out = _split(table, ["flops_per_token"])
+    budgets = _budgets("classical", used, lambda rows: ParabolaInLog(_column(rows, "flops_per_token")), noise, bootstrap)
+    compute, optimum, draws = _optima(budgets)
+    relations: list[Relation] = []
+    if len(compute) > 1:
+        with np.errstate(divide="ignore"):
+            tokens = compute / draws
+        relations = [
+            fit_relation("flops_per_token", "M_opt", "FLOPs per token", compute, optimum, draws),
+            fit_relation("tokens", "D_opt", "tokens", compute, compute / optimum, tokens),
+        ]
+    return _law(
+        budgets,
+        relations,
+        left_out,
+        used,
+        noise,
+        id="classical",
+        study="classical",
+        title="Compute-optimal size and tokens",
+        form="loss = c0 + c1 u + c2 u^2, u = ln(M / x0), at each C; M_opt = k C^e; D_opt = C / M_opt = k' C^(1 - e)",
+        unit="FLOPs per token",
+        x="flops_per_token",
+        x_label="M, training FLOPs per token",
+    )
+
+
+def fit_m_over_na(table: pd.DataFrame, noise: dict[str, SeedNoise], bootstrap: Bootstrap) -> Law:
+    """The optimum of M/N_a against C, from loss = a/(x - 6) + b x + c with one c for each target N/N_a (section 5.3).
+
+    Two power laws are given: of the excess M/N_a - 6, which stays above the bound at every C, and of M/N_a itself, the
+    paper's form, which does not.
+    """
+    used, left_out = _split(table, ["m_over_na", "target_n_over_na"], above={"m_over_na": M_OVER_NA_FLOOR})
+
+    def curve(rows: pd.DataFrame) -> Curve:
+        return FlooredHyperbola(_column(rows, "m_over_na"), M_OVER_NA_FLOOR, _column(rows, "target_n_over_na"))
+
+    budgets = _budgets("m_over_na", used, curve, noise, bootstrap)
+    compute, optimum, draws = _optima(budgets)
+    relations: list[Relation] = []
+    flags: list[str] = []
+    if len(compute) > 1:
+        excess = fit_relation(
+            "m_over_na_minus_6", "(M/N_a)_opt", "", compute, optimum, draws, floor=M_OVER_NA_FLOOR
+        )
+        # The same resamples for both forms: those without a minimum have M/N_a = 6, which the plain form would accept.
+        draws = np.where(draws > M_OVER_NA_FLOOR, draws, np.nan)
+        plain = fit_relation("m_over_na", "(M/N_a)_opt, plain power law", "", compute, optimum, draws)
+        relations = [excess, plain]
+        flags += _crossing(plain)
+    return _law(
+        budgets,
+        relations,
+        left_out,
+        used,
+        noise,
+        extra_flags=flags,
+        id="m_over_na",
+        study="grid",
+        title="Optimal compute density M/N_a",
+        form="loss = a / (x - 6) + b x + c_s, x = M/N_a, one c_s per N/N_a, at each C; x_opt = 6 + sqrt(a / b); "
+        "x_opt - 6 = k C^e, and x_opt = k' C^e'",
+        unit="",
+        x="m_over_na",
+        x_label="M/N_a, FLOPs per active parameter",
+    )
+
+
+def _column(rows: pd.DataFrame, name: str) -> Array:
+    return np.asarray(rows[name].to_numpy(dtype=np.float64))
+
+
+def _split(
+    table: pd.DataFrame, needed: list[str], above: dict[str, float] | None = None
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """The rows that a law can use, and run id and reason of the others."""
+    reasons = table["left_out"].astype(object).where(table["left_out"].notna(), None)
+    for name in needed:
+        floor = (above or {}).get(name, 0.0)
+        column = pd.to_numeric(table[name], errors="coerce") if name in table else pd.Series(math.nan, table.index)
+        wrong = reasons.isna() & ~(column > floor)
+        reasons[wrong] = [f"{name} is {value}, not above {floor:g}" for value in column[wrong]]
+    out = reasons.notna()
+    return table[~out], [(str(run), str(reason)) for run, reason in zip(table["run_id"][out], reasons[out], strict=True)]
+
+
+def _budgets(
+    law: str,
+    used: pd.DataFrame,
+    make_curve: Callable[[pd.DataFrame], Curve],
+    noise: dict[str, SeedNoise],
+    bootstrap: Bootstrap,
+) -> list[Budget]:
+    """Each budget's minimum, by rising compute. Noise is the study's own where it repeated seeds, else the pooled one."""
+    study = str(used["study"].iloc[0]) if len(used) else ""
+    own = noise.get(study)
+    seeds, seeds_of = (own, f"study {study}") if own and own.dof else (noise["pooled"], "other studies")
+    return [
+        find_minimum(law, float(compute), rows, make_curve, seeds=seeds, seeds_of=seeds_of, bootstrap=bootstrap)
+        for compute, rows in used.groupby("compute", sort=True)  # type: ignore[arg-type]
+    ]
+
+
+def _optima(budgets: list[Budget]) -> tuple[Array, Array, Array]:
+    """Compute (n,), optimum (n,) and drawn optima (r, n) of the resolved budgets."""
+    resolved = [budget for budget in budgets if budget.resolved and budget.resamples is not None]
+    draws = [budget.resamples.optimum for budget in resolved if budget.resamples is not None]
+    return (
+        np.array([budget.compute for budget in resolved]),
+        np.array([budget.fit.optimum for budget in resolved]),
+        np.stack(draws, axis=1) if draws else np.empty((0, 0)),
+    )
+
+
+def _crossing(plain: Relation) -> list[str]:
+    """Where the plain power law of M/N_a leaves what an architecture can have (paper notes, section 4)."""
+    exponent = float(plain.law.exponent)
+    if exponent >= 0:
+        return []
+    bound = plain.law.reference * (M_OVER_NA_FLOOR / float(plain.law.at_reference)) ** (1 / exponent)
+    return [
+        f"the plain power law of M/N_a falls below the bound 6 at {bound:.2g} FLOPs, which no architecture can have: "
+        "extrapolate with the law of M/N_a - 6"
+    ]
+
+
+def _law(
+    budgets: list[Budget],
+    relations: list[Relation],
+    left_out: list[tuple[str, str]],
+    used: pd.DataFrame,
+    noise: dict[str, SeedNoise],
+    *,
+    extra_flags: list[str] | None = None,
+    **texts: str,
+) -> Law:
+    resolved = sum(budget.resolved for budget in budgets)
+    flags = [flag for relation in relations for flag in relation.flags] + (extra_flags or [])
+    if not relations:
+        flags.append(
+            f"law not fitted: {resolved} of {len(budgets)} budgets have a resolved minimum, a law of C needs at least two"
+        )
+    elif resolved < len(budgets):
+        flags.append(f"fitted to {resolved} of {len(budgets)} budgets: the others have no resolved minimum")
+    if budgets and not noise["pooled"].dof:
+        flags.append("no seeds were repeated: the noise is the scatter about each curve alone")
+    simulated = bool(len(used) and used["simulated"].any())
+    return Law(
+        budgets=tuple(budgets),
+        relations=tuple(relations),
+        points_left_out=tuple(left_out),
+        flags=tuple(flags),
+        simulated=simulated,
+        **texts,
+    )

@@ -1,0 +1,206 @@
+"""The training program: Megatron's own ``pretrain`` on the flags it is given, in a run directory.
+
+    OMP_NUM_THREADS=1 python -m harness.megatron.pretrain --run-dir DIR <Megatron flags>       a CPU
+    torchrun --nproc-per-node=8 -m harness.megatron.pretrain --run-dir DIR <Megatron flags>    GPUs
+
+The flags of a run are in its ``command.txt``. The same command resumes a run that was stopped. Exit codes: 0 done;
+75 stopped by a signal after saving a checkpoint; 3 diverged; 16 and 17 stopped by Megatron's rerun state machine;
+4 the directory belongs to another experiment or process; 2 wrong flags; 1 anything else. status.json says the same.
+"""
+
+import argparse
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.rundir import Lease, RunDirectory
+
+STOPPED, DIVERGED, REFUSED = 75, 3, 4
+RERUN_EXIT_CODES = (16, 17)
+HEARTBEAT_SECONDS = 10.0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train the run that `argv` (default: the command line) describes; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.megatron.pretrain",
+        description="Train one run with Megatron-LM. All other flags are Megatron's.",
+        allow_abbrev=False,
+        add_help=False,
+    )
+    parser.add_argument("--run-dir", type=Path, required=True, help="directory of the run; made if it is missing")
+    own, flags = parser.parse_known_args(argv)
+    try:
+        return train(RunDirectory.at(own.run_dir.absolute()), flags)
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return REFUSED
+
+
+def train(run: RunDirectory, flags: list[str], job_id: str | None = None) -> int:
+    """Train `run` with Megatron's `flags`, recording the attempt; returns the exit code.
+
+    Only the last rank (Megatron's logging rank) writes into the directory.
+
+    Raises:
+        RunError: the directory holds another experiment, or another process is writing it.
+    """
+    from harness.megatron.environment import is_writer
+
+    run.path.mkdir(parents=True, exist_ok=True)
+    if not is_writer():
+        return _Training(run, flags, None).run()
+    check_flags(run, flags)
+    with Lease(run.path) as lease:
+        status = run.status()
+        if status.state == "done" and run.result():
+            print(
+                f"run {run.run_id} is done: final validation loss {run.result()['final_validation_loss']}. "  # type: ignore
+                "To train it once more, give another --run-dir."
+            )
+            return 0
+        attempt = run.begin_attempt(command=" ".join(flags), job_id=job_id)
+        print(f"run {run.run_id}, attempt {attempt.number}", flush=True)
+        return _Training(run, flags, lease).run()
+
+
+def check_flags(run: RunDirectory, flags: list[str]) -> None:
+    """Refuse flags that contradict the experiment of the directory.
+
+    Raises:
+        RunError: naming the first flag that differs.
+    """
+    from harness.errors import RunError
+    from harness.megatron.argv import experiment_flags
+
+    if not (run.path / "experiment.json").exists():
+        return  # a run by hand: its flags are all there is
+    given = group_flags(flags)
+    for name, values in group_flags(experiment_flags(run.experiment())).items():
+        if given.get(name) != values:
+            raise RunError(
+                f"{run.path} is the directory of an experiment with {name} {' '.join(values)}, but the command says "
+                f"{' '.join([name, *given[name]]) if name in given else f'no {name}'}: give another --run-dir"
+            )
+
+
+def group_flags(flags: list[str]) -> dict[str, list[str]]:
+    """``--flag value ...`` words as a mapping from each flag to its values."""
+    grouped: dict[str, list[str]] = {}
+    values: list[str] = []
+    for word in flags:
+        if word.startswith("--"):
+            values = grouped[word] = []
+        else:
+            values.append(word)
+    return grouped
+
+
+class _Training:
+    """One attempt, from the first import of Megatron to the recorded end."""
+
+    def __init__(self, run: RunDirectory, flags: list[str], lease: Lease | None):
+        self.run_directory = run
+        self.flags = flags
+        self.lease = lease
+        self.metrics: Any = None
+        self.first_step = 0
+        self._stop_requested = False
+
+    def run(self) -> int:
+        """Train, and record how it ended."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop_before_training)
+        message: str | None = None
+        try:
+            self._pretrain()
+            end, code, message = self._judge()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+            if code in RERUN_EXIT_CODES:
+                end, message = "rerun", f"Megatron's rerun state machine stopped the job (exit code {code})"
+            elif code == 0 or self._stop_requested:
+                end, code, message = "signal", STOPPED, "stopped by a signal; the checkpoint is kept"
+            else:
+                end, message = "crash", f"Megatron left with exit code {code}; see the log"
+        except Exception as error:
+            traceback.print_exc()
+            message = f"{type(error).__name__}: {error}".splitlines()[0]
+            # what Megatron's check of losses and gradients says of a NaN or an infinity
+            end, code = ("diverged", DIVERGED) if "Unexpected result" in str(error) else ("crash", 1)
+        if self.metrics is not None:
+            self.metrics.close()
+        if self.lease is not None and self.lease.held():
+            last = self.metrics.rows[-1]["step"] if self.metrics and self.metrics.rows else self.first_step
+            self.run_directory.end_attempt(
+                end=end, first_step=self.first_step, last_step=last, exit_code=code, message=message
+            )
+        if message:
+            print(f"run {self.run_directory.run_id}: {message}", file=sys.stderr, flush=True)
+        return code
+
+    def _pretrain(self) -> None:
+        from harness.megatron import environment
+
+        environment.prepare(self.flags)
+        from megatron.core.enums import ModelType
+        from megatron.training import get_args, global_vars, training
+        from megatron.training.argument_utils import gpt_config_from_args, pretrain_cfg_container_from_args
+        from megatron.training.arguments import parse_and_validate_args
+
+        from harness.megatron.metrics import MetricsWriter
+        from harness.megatron.task import build_datasets, forward_step
+
+        sys.argv = [sys.argv[0], *self.flags]
+        args = parse_and_validate_args()
+        if environment.is_writer():
+            self.metrics = global_vars._GLOBAL_TENSORBOARD_WRITER = MetricsWriter(
+                self.run_directory.metrics_path,
+                batch_tokens=args.global_batch_size * args.seq_length,
+                tensorboard=global_vars.get_tensorboard_writer(),
+                progress=self._progress,
+            )
+        megatron_stop = signal.getsignal(signal.SIGTERM)
+
+        def stop(number: int, frame: Any) -> None:
+            if self._stop_requested and number == signal.SIGINT:
+                raise KeyboardInterrupt  # the second Ctrl-C does not wait for a checkpoint
+            self._stop_requested = True
+            megatron_stop(number, frame)  # type: ignore[operator]
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        training.pretrain(
+            pretrain_cfg_container_from_args(args, model_cfg=gpt_config_from_args(args)),
+            build_datasets,
+            ModelType.encoder_or_decoder,
+            forward_step,
+            store=environment.single_process_store(),
+        )
+        self.first_step = get_args().iteration
+
+    def _judge(self) -> tuple[str, int, str | None]:
+        """Whether a training that came to its end is done: a finite validation loss, and learning happened."""
+        if self.metrics is None:
+            return "done", 0, None
+        from harness.megatron.result import diverged, write_result
+
+        result = write_result(self.run_directory, self.metrics)
+        if (reason := diverged(self.run_directory, result)) is not None:
+            return "diverged", DIVERGED, reason
+        return "done", 0, None
+
+    def _progress(self, row: dict[str, Any]) -> None:
+        if self.lease is not None and row["step"] % 10 == 0:
+            self.lease.beat()
+
+    def _stop_before_training(self, *_: Any) -> None:
+        self._stop_requested = True
+        sys.exit(STOPPED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""What a finished run leaves: result.json, from what Megatron itself counted."""
+
+import contextlib
+import math
+import platform
+import statistics
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from harness.files import write_json
+from harness.megatron.metrics import MetricsWriter, smoothed_final_loss
+from harness.rundir import RunDirectory, now
+
+SCHEMA = 1
+PACKAGES = ("megatron-core", "torch", "transformer-engine", "numpy", "moe-scaling-harness")
+
+PEAK_BF16_FLOPS = {"H100": 989.5e12, "H200": 989.5e12, "A100": 312e12, "B200": 2250e12}
+"""Dense bf16 FLOP/s by a part of the device's name (NVIDIA's data sheets, SXM)."""
+
+
+def write_result(run: RunDirectory, metrics: MetricsWriter) -> dict[str, Any]:
+    """Write result.json for a run whose training and validation came to their end, and return its contents.
+
+    Losses are in nats a token; ``realised_compute`` is M D of the realised architecture, ``megatron_flops`` what
+    Megatron's own function counts (with the output layer).
+    """
+    import torch
+    from megatron.training import get_args
+    from megatron.training.training import num_floating_point_operations
+
+    args = get_args()
+    rows = run.metrics()
+    steps = rows[-1]["step"] if rows else 0
+    tokens = steps * args.global_batch_size * args.seq_length
+    flops = float(num_floating_point_operations(args, args.global_batch_size)) * steps
+    tokens_per_second = statistics.median(row["tokens_per_s"] for row in rows) if rows else None
+    peak = _peak(torch)
+    experiment = run.experiment() if (run.path / "experiment.json").exists() else None
+    loss = metrics.validation_loss
+    result = {
+        "schema": SCHEMA,
+        "run_id": run.run_id,
+        "final_validation_loss": loss if loss is not None and math.isfinite(loss) else None,
+        "final_training_loss": smoothed_final_loss(rows),
+        "first_training_loss": rows[0]["lm_loss"] if rows else None,
+        "steps": steps,
+        "tokens": tokens,
+        "realised_compute": experiment.counts.flops_per_token * tokens if experiment else None,
+        "megatron_flops": flops,
+        "wall_seconds": _seconds(run),
+        "tokens_per_second": tokens_per_second,
+        "mfu": (
+            flops / tokens * tokens_per_second / (peak * args.world_size)
+            if peak and tokens and tokens_per_second
+            else None
+        ),
+        "versions": _versions(),
+        "simulated": False,
+    }
+    write_json(run.path / "result.json", result)
+    return result
+
+
+def diverged(run: RunDirectory, result: dict[str, Any]) -> str | None:
+    """Why a finished run must not enter a fit, or None: no finite loss, or one above the first."""
+    if result["final_validation_loss"] is None:
+        return "the final validation loss is not finite"
+    first, last = result["first_training_loss"], result["final_training_loss"]
+    if first is not None and last is not None and last > first:
+        return f"the training loss rose from {first:.4f} to {last:.4f} nats a token"
+    return None
+
+
+def _seconds(run: RunDirectory) -> float:
+    """Wall time of all attempts so far, the running one included."""
+    total = 0.0
+    for attempt in run.status().attempts:
+        end = datetime.fromisoformat(attempt.ended or now())
+        total += (end - datetime.fromisoformat(attempt.started)).total_seconds()
+    return total
+
+
+def _peak(torch: Any) -> float | None:
+    if not torch.cuda.is_available():
+        return None
+    name = torch.cuda.get_device_name()
+    return next((peak for part, peak in PEAK_BF16_FLOPS.items() if part in name), None)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
