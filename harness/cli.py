@@ -31,13 +31,14 @@ def run(config_name: str, task: Callable[[DictConfig], int | None]) -> None:
 
     def call(config: DictConfig) -> None:
         nonlocal code
-        code = max(code, task(config) or 0)
+        try:
+            code = max(code, task(config) or 0)
+        except HarnessError as error:  # here, before Hydra prints lines of its own
+            _fail(str(error))
 
     call.__module__ = task.__module__  # Hydra finds the package's version and the job's name through it
     try:
         hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(call)()
-    except HarnessError as error:
-        _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_explain(config_name, error))
     except BrokenPipeError:
@@ -64,12 +65,19 @@ def _fail(message: str) -> None:
 
 
 def _explain(config_name: str, error: Exception) -> str:
-    """A composition error in the user's terms: which option is unknown, and which valid ones are like it."""
+    """A composition error in the user's terms: what is unknown, and which valid choices are like it."""
+    from hydra.errors import MissingConfigException
+
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, choice = error.missing_cfg_file.partition("/")
+        return f"{group}={choice}: no such choice; there are {', '.join(error.options)}{nearest(choice, error.options)}"
     cause = error.__cause__
     key = getattr(cause, "full_key", None) or getattr(error, "full_key", None)
     if key and "not in struct" in f"{cause} {error}":
         known = _keys(compose(config_name))
-        return f"unknown option {key!r}{nearest(key, known)}\nvalid options: {', '.join(sorted(known))}"
+        parent = key.rpartition(".")[0]
+        siblings = sorted(name for name in known if name.rpartition(".")[0] == parent)
+        return f"unknown option {key!r}{nearest(key, known)}\nvalid options{f' of {parent}' if parent else ''}: {', '.join(siblings)}"
     return f"{error}".strip() + (f" ({str(cause).splitlines()[0]})" if cause and str(cause) not in str(error) else "")
 
 

@@ -27,6 +27,8 @@ class Cluster:
     """Most GPUs that one run may take."""
     seconds_per_run: float
     """Start-up, validation and final checkpoint."""
+    seconds_per_layer_step: float
+    """Time that a layer costs in every step whatever its size: dispatch of kernels, which bounds tiny models."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +124,7 @@ def estimate(experiment: Experiment, counts: Counts, run_layout: Layout, cluster
     devices = max(1, run_layout.gpus)
     flops = counts.megatron_flops_per_token * experiment.tokens
     seconds = flops / (devices * cluster.peak_flops * cluster.mfu) + cluster.seconds_per_run
+    seconds += experiment.training.train_iters * experiment.architecture.num_layers * cluster.seconds_per_layer_step
     return Estimate(gpu_hours=devices * seconds / 3600, seconds=seconds)
 
 

@@ -9,6 +9,7 @@ The flags of a run are in its ``command.txt``. The same command resumes a run th
 """
 
 import argparse
+import shutil
 import signal
 import sys
 import traceback
@@ -32,18 +33,20 @@ def main(argv: list[str] | None = None) -> int:
         add_help=False,
     )
     parser.add_argument("--run-dir", type=Path, required=True, help="directory of the run; made if it is missing")
+    parser.add_argument("--keep-checkpoints", action="store_true", help="keep the last checkpoint of a run that is done")
     own, flags = parser.parse_known_args(argv)
     try:
-        return train(RunDirectory.at(own.run_dir.absolute()), flags)
+        return train(RunDirectory.at(own.run_dir.absolute()), flags, keep_checkpoints=own.keep_checkpoints)
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED
 
 
-def train(run: RunDirectory, flags: list[str], job_id: str | None = None) -> int:
+def train(run: RunDirectory, flags: list[str], *, job_id: str | None = None, keep_checkpoints: bool = False) -> int:
     """Train `run` with Megatron's `flags`, recording the attempt; returns the exit code.
 
-    Only the last rank (Megatron's logging rank) writes into the directory.
+    Only the last rank (Megatron's logging rank) writes into the directory. When the run is done its checkpoints are
+    removed, unless `keep_checkpoints`.
 
     Raises:
         RunError: the directory holds another experiment, or another process is writing it.
@@ -64,7 +67,11 @@ def train(run: RunDirectory, flags: list[str], job_id: str | None = None) -> int
             return 0
         attempt = run.begin_attempt(command=" ".join(flags), job_id=job_id)
         print(f"run {run.run_id}, attempt {attempt.number}", flush=True)
-        return _Training(run, flags, lease).run()
+        code = _Training(run, flags, lease).run()
+        if code == 0:  # the result is on disk and the status says done: only now may the weights go
+            for directory in [run.path / "cache"] + ([] if keep_checkpoints else [run.checkpoints]):
+                shutil.rmtree(directory, ignore_errors=True)
+        return code
 
 
 def check_flags(run: RunDirectory, flags: list[str]) -> None:

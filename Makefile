@@ -1,0 +1,50 @@
+# make demo   set everything up, then plan, train, refit and report, on the CPU
+# make test   set everything up, then the tests
+
+# Python 3.12 or newer: from the PATH, or a version that pyenv has
+PYTHON ?= $(shell for candidate in python3.12 $$(ls -d $$HOME/.pyenv/versions/3.12*/bin/python 2>/dev/null) python3.13 python3; do \
+	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$candidate && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+DEMO := [classical-all-demo,phase1-all-demo]
+DEMO_LONG := [classical-all-demo-long,phase1-all-demo-long]
+
+.PHONY: setup demo demo-long test test-slow check format clean
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.12 or newer is needed: install it (pyenv install 3.12), or make PYTHON=<path>"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,dev]'
+	touch $@
+
+demo: setup
+	$(RUN) -m harness.data data=demo
+	$(RUN) -m harness.sweep phase=classical scale=all backbone=demo launch=local
+	$(RUN) -m harness.sweep phase=1 scale=all backbone=demo launch=local
+	$(RUN) -m analysis.refit 'sweep=$(DEMO)'
+
+demo-long: setup
+	$(RUN) -m harness.data data=demo
+	$(RUN) -m harness.sweep phase=classical scale=all backbone=demo-long launch=local
+	$(RUN) -m harness.sweep phase=1 scale=all backbone=demo-long launch=local
+	$(RUN) -m analysis.refit 'sweep=$(DEMO_LONG)'
+
+test: setup
+	$(RUN) -m pytest -q -n 2
+
+test-slow: setup
+	$(RUN) -m pytest -q -m slow
+
+check: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: setup
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) runs_root datasets build *.egg-info

@@ -1,0 +1,318 @@
+"""Plan a study: ``python -m harness.sweep phase=1 scale=1e19``.
+
+Composes the configuration, solves every architecture, prints the table and the bill, writes the sweep
+(``<root>/sweeps/<name>.yaml .csv .jsonl``) and hands it to the launcher that ``launch=`` names. Nothing is written
+before every value was checked.
+"""
+
+import csv
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from harness import cli
+from harness.data.manifest import check_size
+from harness.errors import ConfigError
+from harness.experiment import Experiment
+from harness.files import read_json_lines, write_atomically, write_json_lines
+from harness.megatron.argv import Paths, command, megatron_argv
+from harness.resources import Cluster, Estimate, Layout, estimate, layout
+from harness.settings import Settings, budget_label
+from harness.studies import Point, Study, find_study
+
+NOT_SETTINGS = ("root", "name", "extend", "show", "launch", "cluster")
+"""Options that change nothing about the experiments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A point with what it costs."""
+
+    point: Point
+    layout: Layout
+    estimate: Estimate
+
+    @property
+    def run_id(self) -> str:
+        """Of the point's experiment."""
+        return self.point.experiment.run_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A planned study."""
+
+    name: str
+    rows: tuple[Row, ...]
+    config: DictConfig
+    cluster: Cluster
+    data_path: Path | None
+
+    @property
+    def root(self) -> Path:
+        """Where it is written."""
+        return Path(self.config.root)
+
+    def file(self, suffix: str) -> Path:
+        """One of the sweep's files: ``.yaml``, ``.csv``, ``.jsonl``."""
+        return self.root / "sweeps" / f"{self.name}{suffix}"
+
+
+def plan(config: DictConfig) -> Sweep:
+    """The sweep that `config` asks for; nothing is written.
+
+    Raises:
+        ConfigError: an option's value cannot be used.
+        InfeasibleError: a point has no architecture.
+        DataError: a run needs more tokens than its dataset has.
+    """
+    study = find_study(config.phase)
+    settings = Settings(config)
+    scales = settings.choose_scales(config.scale)
+    rows: dict[str, Row] = {}
+    for scale in scales:
+        for point in study.points(settings, scale):
+            check_size(point.experiment)
+            run_layout = layout(point.experiment, settings.cluster)
+            cost = estimate(point.experiment, point.experiment.counts, run_layout, settings.cluster)
+            rows.setdefault(point.experiment.run_id, Row(point=point, layout=run_layout, estimate=cost))
+    name = config.name or _name(study, config, [scale.label for scale in scales], settings)
+    return Sweep(
+        name=name, rows=tuple(rows.values()), config=config, cluster=settings.cluster, data_path=settings.data_path
+    )
+
+
+def _name(study: Study, config: DictConfig, labels: list[str], settings: Settings) -> str:
+    scales = "all" if config.scale == "all" else "-".join(labels)
+    backbone = "" if settings.backbone_name == "paper" else f"-{settings.backbone_name}"
+    return f"{study.label}-{scales}{backbone}"
+
+
+def columns(row: Row) -> dict[str, Any]:
+    """A row of the sweep's table: realised values unless named otherwise, in the order of the file."""
+    point, experiment = row.point, row.point.experiment
+    counts, backbone = experiment.counts, experiment.backbone
+    architecture, training, targets = experiment.architecture, experiment.training, point.targets
+    return {
+        "run_id": experiment.run_id,
+        "study": point.study,
+        "compute": point.compute,
+        "flops_per_token": counts.flops_per_token,
+        "tokens": experiment.tokens,
+        "active_params": counts.active_params,
+        "total_params": counts.total_params,
+        "m_over_na": counts.m_over_na,
+        "n_over_na": counts.n_over_na,
+        "hidden_size": architecture.hidden_size,
+        "num_layers": architecture.num_layers,
+        "num_dense_layers": architecture.num_dense_layers,
+        "num_moe_layers": architecture.num_moe_layers,
+        "ffn_hidden_size": architecture.ffn_hidden_size,
+        "moe_ffn_hidden_size": architecture.moe_ffn_hidden_size,
+        "num_query_heads": backbone.num_query_heads,
+        "num_kv_heads": backbone.num_kv_heads,
+        "head_dim": backbone.head_dim,
+        "num_experts": backbone.num_experts,
+        "top_k": backbone.top_k,
+        "seq_length": backbone.seq_length,
+        "learning_rate": training.learning_rate,
+        "global_batch_size": training.global_batch_size,
+        "train_iters": training.train_iters,
+        "embedding_params": counts.embedding_params,
+        "megatron_params": counts.megatron_params,
+        "megatron_flops_per_token": counts.megatron_flops_per_token,
+        "gpus": row.layout.gpus,
+        "est_gpu_hours": row.estimate.gpu_hours,
+        "target_flops_per_token": targets.flops_per_token,
+        "target_active_params": targets.active_params,
+        "target_total_params": targets.total_params,
+        "target_m_over_na": targets.flops_per_token / targets.active_params,
+        "target_n_over_na": targets.total_params / targets.active_params,
+        "realised_compute": counts.flops_per_token * experiment.tokens,
+        "r_attention": counts.r_attention,
+        "r_dense": counts.r_dense,
+        "r_moe": counts.r_moe,
+        "granularity": architecture.hidden_size / architecture.moe_ffn_hidden_size,
+        "seed": training.seed,
+        "trunk": None,
+        "marks": ";".join(point.marks),
+    }
+
+
+def write(sweep: Sweep) -> list[str]:
+    """Write the sweep's three files and return its run ids; a sweep that exists already keeps every run.
+
+    Raises:
+        ConfigError: a sweep of this name was planned with other settings (and ``extend=true`` is not given).
+    """
+    rows = [{key: _text(value) for key, value in columns(row).items()} for row in sweep.rows]
+    experiments = {row.run_id: row.point.experiment.canonical() for row in sweep.rows}
+    present = {Experiment.from_canonical(value).run_id: value for value in read_json_lines(sweep.file(".jsonl"))}
+    # a plan made before its data was prepared cannot have run: the new plan takes its place
+    never_run = bool(present) and all(value["data"] is None for value in present.values())
+    if present and not never_run and set(present) != set(experiments):
+        if not sweep.config.extend:
+            raise ConfigError(
+                f"sweep {sweep.name!r} is there already, planned with other settings ({_difference(sweep)}): give another "
+                "name=, or add the new experiments to it with extend=true"
+            )
+        with sweep.file(".csv").open(encoding="utf-8", newline="") as file:
+            rows = [*csv.DictReader(file), *(row for row in rows if row["run_id"] not in present)]
+        experiments = present | experiments
+    sweep.file(".csv").parent.mkdir(parents=True, exist_ok=True)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_json_lines(sweep.file(".jsonl"), experiments.values())
+    write_atomically(sweep.file(".csv"), table.getvalue())
+    write_atomically(sweep.file(".yaml"), OmegaConf.to_yaml(sweep.config, resolve=True))
+    return list(experiments)
+
+
+def _text(value: Any) -> Any:
+    """Floats in the shortest form that reads back as the same number."""
+    return repr(value) if isinstance(value, float) else value
+
+
+def _difference(sweep: Sweep) -> str:
+    """The settings of the sweep on disk that differ from those given, as ``key: old -> new``."""
+    if not sweep.file(".yaml").exists():
+        return "its .yaml is missing"
+    old, new = (_flat(config) for config in (OmegaConf.load(sweep.file(".yaml")), sweep.config))
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    return "; ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in changed) or "its data was prepared anew"
+
+
+def _flat(config: Any) -> dict[str, Any]:
+    """Dotted key -> value, of the options that determine experiments."""
+    flat: dict[str, Any] = {}
+
+    def walk(value: Any, prefix: str) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if prefix or key not in NOT_SETTINGS:
+                    walk(item, f"{prefix}{key}.")
+        else:
+            flat[prefix[:-1]] = value
+
+    walk(OmegaConf.to_container(config, resolve=True), "")
+    return flat
+
+
+def print_plan(sweep: Sweep) -> None:
+    """The table of experiments and the bill by budget."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    names = "run budget M D N_a N M/N_a N/N_a d L_d+L_m d_m heads lr batch steps seed".split()
+    for name in names:
+        table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
+    for row in sweep.rows:
+        experiment = row.point.experiment
+        counts, architecture, training = experiment.counts, experiment.architecture, experiment.training
+        table.add_row(
+            experiment.run_id,
+            budget_label(row.point.compute),
+            *(_short(value) for value in (counts.flops_per_token, experiment.tokens)),
+            *(_short(value) for value in (counts.active_params, counts.total_params)),
+            f"{counts.m_over_na:.3f}",
+            f"{counts.n_over_na:.3f}",
+            str(architecture.hidden_size),
+            f"{architecture.num_dense_layers}+{architecture.num_moe_layers}",
+            str(architecture.moe_ffn_hidden_size),
+            f"{experiment.backbone.num_query_heads}/{experiment.backbone.num_kv_heads}x{experiment.backbone.head_dim}",
+            f"{training.learning_rate:.3g}",
+            str(training.global_batch_size),
+            str(training.train_iters),
+            str(training.seed),
+        )
+    console.print(table)
+    console.print(_bill(sweep))
+    if any("inferred" in row.point.marks for row in sweep.rows):
+        console.print("The target M of phase 1 is inferred from the published tables; it is up to 10% off Table 2.")
+
+
+def _bill(sweep: Sweep) -> Any:
+    from rich.table import Table
+
+    unit, what = ("core-hours", "one core") if sweep.cluster.gpus_per_node == 0 else ("GPU-hours", "estimated")
+    bill = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
+    bill.title = f"\nBill on cluster {sweep.cluster.name} ({what}); FLOPs with the output layer, as Megatron counts them"
+    for name in ("budget", "runs", "tokens", "FLOPs (M D)", "FLOPs (Megatron)", unit, "longest run"):
+        bill.add_column(name, justify="right")
+    budgets = sorted({row.point.compute for row in sweep.rows})
+    for label, rows in [
+        *((budget_label(budget), [row for row in sweep.rows if row.point.compute == budget]) for budget in budgets),
+        ("total", list(sweep.rows)),
+    ]:
+        experiments = [row.point.experiment for row in rows]
+        bill.add_row(
+            label,
+            str(len(rows)),
+            _short(sum(experiment.tokens for experiment in experiments)),
+            f"{sum(experiment.tokens * experiment.counts.flops_per_token for experiment in experiments):.3e}",
+            f"{sum(experiment.tokens * experiment.counts.megatron_flops_per_token for experiment in experiments):.3e}",
+            f"{sum(row.estimate.gpu_hours for row in rows):,.2f}",
+            _duration(max(row.estimate.seconds for row in rows)),
+        )
+    return bill
+
+
+def _short(number: float) -> str:
+    """1234567 -> 1.235M."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.4g}{unit}"
+    return f"{number:g}"
+
+
+def _duration(seconds: float) -> str:
+    """90 -> 1m30s; 4000 -> 1h06m."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def show(sweep: Sweep, number: int) -> str:
+    """The whole command of the sweep's `number`-th experiment (from 1)."""
+    if not isinstance(number, int) or not 1 <= number <= len(sweep.rows):
+        raise ConfigError(f"show={number}: sweep {sweep.name!r} has experiments 1 to {len(sweep.rows)}")
+    row = sweep.rows[number - 1]
+    return command(row.point.experiment, row.layout, run_paths(sweep.root, row.run_id, sweep.data_path))
+
+
+def run_paths(root: Path, run_id: str, data: Path | None) -> Paths:
+    """Absolute paths of a run; a placeholder where no dataset was named."""
+    return Paths(run=(root / "runs" / run_id).absolute(), data=(data or Path("/path/to/dataset")).absolute())
+
+
+def main(config: DictConfig) -> int:
+    """Plan, print, write, and launch if a launcher is named."""
+    sweep = plan(config)
+    for row in sweep.rows:  # a batch or a validation set that does not divide is found before anything is written
+        megatron_argv(row.point.experiment, row.layout, run_paths(sweep.root, row.run_id, sweep.data_path))
+    if config.show is not None:
+        print(show(sweep, config.show), end="")
+        if sweep.data_path is None:
+            print("no dataset is named (data=none): /path/to/dataset stands for it", file=sys.stderr)
+        return 0
+    print_plan(sweep)
+    run_ids = write(sweep)
+    print(f"\nsweep {sweep.name}: {len(run_ids)} runs, written to {sweep.file('.csv')} (.yaml, .jsonl)")
+    if config.launch._target_ is None:
+        return 0
+    from hydra.utils import instantiate
+
+    launcher = instantiate(config.launch)
+    return int(launcher.launch(sweep.root, sweep.name))
+
+
+if __name__ == "__main__":
+    cli.run("sweep", main)

@@ -1,0 +1,92 @@
+"""One run as a job of this machine: what it needs, and the child process that trains it."""
+
+import ctypes
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.data.manifest import check_data
+from harness.errors import ConfigError
+from harness.experiment import Experiment
+from harness.megatron.argv import Paths, command, megatron_argv
+from harness.resources import Cluster, estimate, layout
+from harness.rundir import RunDirectory
+from harness.sweepfile import WrittenSweep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A run that is to be trained here."""
+
+    run: RunDirectory
+    experiment: Experiment
+    flags: tuple[str, ...]
+    command: str
+    seconds: float
+    """Estimated."""
+
+    @property
+    def label(self) -> str:
+        """For people: run id and size."""
+        counts = self.experiment.counts
+        return f"{self.run.run_id} (M {counts.flops_per_token:.3g}, {self.experiment.training.train_iters} steps)"
+
+
+def make_job(sweep: WrittenSweep, experiment: Experiment, machine: Cluster) -> Job:
+    """Check that `experiment` can train on `machine`, and say how.
+
+    Raises:
+        DataError: its dataset is missing, another one, or too small.
+        ConfigError: the machine has no GPU for it, or its batch does not divide.
+    """
+    data = check_data(experiment, sweep.data_path)
+    if machine.gpus_per_node == 0 and experiment.training.precision != "fp32":
+        raise ConfigError(
+            f"run {experiment.run_id} trains in {experiment.training.precision}, on GPUs, and this machine has none: submit "
+            "the sweep to a cluster, or plan one for a CPU (backbone=demo)"
+        )
+    run = RunDirectory(sweep.root, experiment.run_id)
+    run_layout = layout(experiment, machine)
+    if run_layout.gpus > 1:
+        raise ConfigError(f"run {experiment.run_id} needs {run_layout.gpus} GPUs; launch.local gives each run one")
+    paths = Paths(run=run.path.absolute(), data=data.absolute())
+    return Job(
+        run=run,
+        experiment=experiment,
+        flags=tuple(megatron_argv(experiment, run_layout, paths)),
+        command=command(experiment, run_layout, paths),
+        seconds=estimate(experiment, experiment.counts, run_layout, machine).seconds,
+    )
+
+
+def train_in_child(run_path: str, flags: list[str], log: str, gpu: int | None, keep_checkpoints: bool) -> None:
+    """The body of a child process (forked from a server that has Megatron in memory); leaves with the exit code.
+
+    It is a session of its own, so that Ctrl-C in the terminal reaches only the launcher, and it is told to stop
+    (SIGTERM) when the launcher dies.
+    """
+    os.setsid()
+    _stop_with_parent()
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for number in (1, 2):
+        os.dup2(descriptor, number)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    from harness.errors import HarnessError
+    from harness.megatron.pretrain import REFUSED, train
+
+    try:
+        code = train(RunDirectory.at(Path(run_path)), flags, keep_checkpoints=keep_checkpoints)
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = REFUSED
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+def _stop_with_parent() -> None:
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)

@@ -1,0 +1,218 @@
+"""Train a sweep on this machine: ``python -m launch.local sweep=NAME``; the same command resumes it.
+
+Runs are separate processes, longest first, as many side by side as there are cores (or GPUs), forked from one server
+that has imported Megatron. Ctrl-C lets them save a checkpoint and stops; a second Ctrl-C stops at once. A failing run
+never stops the others.
+"""
+
+import importlib.util
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import time
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from harness import cli
+from harness.errors import ConfigError
+from harness.resources import Cluster
+from harness.rundir import RunDirectory
+from harness.settings import Settings, named_cluster
+from harness.sweepfile import WrittenSweep, load_sweep
+from launch.job import Job, make_job, train_in_child
+from launch.progress import Progress, Tally, clock, make_progress
+
+POLL_SECONDS = 0.2
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+class LocalLauncher:
+    """Runs sweeps on the machine it is called on (``configs/launch/local.yaml``)."""
+
+    def __init__(self, *, slots: int | None = None, retries: int = 1, keep_checkpoints: str = "none"):
+        """See the configuration file for the meaning of each.
+
+        Raises:
+            ConfigError: a value cannot be used.
+        """
+        if slots is not None and (not isinstance(slots, int) or slots < 1):
+            raise ConfigError(f"launch.slots={slots}: a whole number of at least 1 is wanted, or null")
+        if keep_checkpoints not in ("none", "last"):
+            raise ConfigError(f"launch.keep_checkpoints={keep_checkpoints}: it must be none or last")
+        self.gpus = count_gpus()
+        self.slots = slots or self.gpus or len(os.sched_getaffinity(0))
+        self.retries = retries
+        self.keep_checkpoints = keep_checkpoints == "last"
+
+    def launch(self, root: Path, name: str) -> int:
+        """Train what is not done of the sweep `name`; exit code 0: all runs are done, 1: some failed, 130: stopped.
+
+        Raises:
+            HarnessError: a run cannot be trained here; found before any is started.
+        """
+        sweep = load_sweep(root, name)
+        jobs, done, diverged = self._jobs(sweep)
+        if diverged:
+            print(f"{len(diverged)} diverged earlier and are left as they are: {', '.join(diverged)}")
+        if not jobs:
+            print(f"sweep {name}: {done} of {len(sweep.experiments)} runs are done; nothing to train")
+            return EXIT_FAILED if diverged else 0
+        if importlib.util.find_spec("megatron") is None:
+            raise ConfigError("megatron-core is not installed: pip install -e '.[train]' -c constraints.txt")
+        print(f"sweep {name}: {done} of {len(sweep.experiments)} runs are done; training {len(jobs)}, {self.slots} at a time")
+        tally = Tally(total=len(sweep.experiments), work=sum(job.seconds for job in jobs), done=done, failed=len(diverged))
+        progress = make_progress()
+        session = _Session(self, jobs, tally, progress)
+        try:
+            code = session.work()
+        finally:
+            progress.close()
+        print(
+            f"sweep {name}: {tally.done} of {tally.total} runs done, {tally.failed} failed, "
+            f"in {clock(time.monotonic() - tally.started)}"
+        )
+        return code
+
+    def _jobs(self, sweep: WrittenSweep) -> tuple[list[Job], int, list[str]]:
+        """The jobs to do, longest first; how many runs are done; ids of those that diverged."""
+        machine = self.machine(sweep)
+        jobs, done, diverged = [], 0, []
+        for experiment in sweep.experiments:
+            run = RunDirectory(sweep.root, experiment.run_id)
+            state = run.status().state
+            if state == "done" and run.result() is not None:
+                done += 1
+            elif state == "diverged":
+                diverged.append(experiment.run_id)
+            else:
+                jobs.append(make_job(sweep, experiment, machine))
+        for job in jobs:
+            job.run.create(job.experiment, job.command)
+        return sorted(jobs, key=lambda job: -job.seconds), done, diverged
+
+    def machine(self, sweep: WrittenSweep) -> Cluster:
+        """This machine as a cluster: its own GPUs, or its cores."""
+        if self.gpus == 0:
+            return named_cluster("cpu")
+        planned = Settings(sweep.config).cluster
+        return planned if planned.gpus_per_node else named_cluster("h100")
+
+
+def count_gpus() -> int:
+    """GPUs that this process may use, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
+
+
+class _Session:
+    """One launch: the queue, the running children, and the signals."""
+
+    def __init__(self, launcher: LocalLauncher, jobs: list[Job], tally: Tally, progress: Progress):
+        self.launcher = launcher
+        self.waiting = list(jobs)
+        self.running: dict[int, tuple[Job, ForkServerProcess]] = {}
+        self.tally = tally
+        self.progress = progress
+        self.starts: dict[str, int] = {}
+        self.interrupts = 0
+        os.environ["OMP_NUM_THREADS"] = "1"  # threads made tiny runs 6 to 30 times slower; GPU runs need none
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")
+        self.processes = multiprocessing.get_context("forkserver")
+        self.processes.set_forkserver_preload(["harness.megatron.preloaded"])
+
+    def work(self) -> int:
+        """Run the queue to its end, or until told to stop."""
+        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while self.running or (self.waiting and not self.interrupts):
+                while self.waiting and not self.interrupts and len(self.running) < self.launcher.slots:
+                    self._start(self.waiting.pop(0))
+                for slot, (job, process) in list(self.running.items()):
+                    if process.exitcode is not None:
+                        del self.running[slot]
+                        process.join()
+                        self._ended(job, process.exitcode)
+                self.progress.update(self.tally, [job for job, _ in self.running.values()])
+                time.sleep(POLL_SECONDS)
+        finally:
+            for _, process in self.running.values():
+                process.kill()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self.interrupts:
+            return EXIT_INTERRUPTED
+        return EXIT_FAILED if self.tally.failed else 0
+
+    def _start(self, job: Job) -> None:
+        slot = next(slot for slot in range(self.launcher.slots) if slot not in self.running)
+        attempt = len(job.run.status().attempts) + 1
+        process = self.processes.Process(
+            target=train_in_child,
+            args=(
+                str(job.run.path.absolute()),
+                list(job.flags),
+                str((job.run.logs / f"attempt-{attempt}.log").absolute()),
+                slot % self.launcher.gpus if self.launcher.gpus else None,
+                self.launcher.keep_checkpoints,
+            ),
+        )
+        process.start()
+        self.running[slot] = (job, process)
+        self.starts[job.run.run_id] = self.starts.get(job.run.run_id, 0) + 1
+
+    def _ended(self, job: Job, code: int) -> None:
+        status = job.run.status()
+        if status.state == "done":
+            loss = (job.run.result() or {}).get("final_validation_loss")
+            self.tally.done += 1
+            self.tally.finished_work += job.seconds
+            self.progress.note(f"done     {job.label}, validation loss {loss:.4f}")
+            return
+        if status.state == "running":  # it ended without a word: record that for whoever looks
+            job.run.end_attempt(end="killed", exit_code=code, message=f"killed by signal {-code}" if code < 0 else "vanished")
+        if self.interrupts:
+            self.progress.note(f"stopped  {job.label}")
+        elif code < 0 and self.starts[job.run.run_id] <= self.launcher.retries:
+            self.progress.note(f"killed   {job.label} by signal {-code}; starting it again")
+            self.waiting.insert(0, job)
+        else:
+            status = job.run.status()
+            message = status.attempts[-1].message if status.attempts else None
+            self.tally.failed += 1
+            self.tally.finished_work += job.seconds
+            log = job.run.logs / f"attempt-{max(1, len(status.attempts))}.log"
+            self.progress.note(f"{status.state:8s} {job.label}: {message or f'exit code {code}'} (log: {log})")
+
+    def _interrupt(self, number: int, frame: Any) -> None:
+        self.interrupts += 1
+        if self.interrupts == 1:
+            self.progress.note(f"stopping: {len(self.running)} runs save a checkpoint; once more to stop at once")
+            for _, process in self.running.values():
+                process.terminate()
+        else:
+            for _, process in self.running.values():
+                process.kill()
+
+
+def main(config: DictConfig) -> int:
+    """Train or resume a sweep."""
+    from hydra.utils import instantiate
+
+    launcher = instantiate(config.launch)
+    return int(launcher.launch(Path(config.root), config.sweep))
+
+
+if __name__ == "__main__":
+    cli.run("local", main)

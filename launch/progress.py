@@ -1,0 +1,158 @@
+"""What a person sees of a local launch: a live table in a terminal, a plain log elsewhere."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from launch.job import Job
+
+PLAIN_SECONDS = 30.0
+"""A plain log gets a summary at least this often."""
+
+
+@dataclass
+class Tally:
+    """How far a launch is."""
+
+    total: int
+    """Runs of the sweep."""
+    work: float
+    """Estimated seconds of all runs that were not done at the start."""
+    done: int = 0
+    failed: int = 0
+    finished_work: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    def seconds_left(self, running: Sequence[Job], steps: Sequence[int]) -> float | None:
+        """From the share of the estimated work that is done; None in the first seconds."""
+        partly = sum(
+            job.seconds * step / job.experiment.training.train_iters for job, step in zip(running, steps, strict=True)
+        )
+        finished = self.finished_work + partly
+        elapsed = time.monotonic() - self.started
+        return elapsed * (self.work - finished) / finished if finished > 0 and elapsed > 5 else None
+
+
+class Progress(Protocol):
+    """Shows a launch."""
+
+    def note(self, text: str) -> None:
+        """Something happened."""
+
+    def update(self, tally: Tally, running: Sequence[Job]) -> None:
+        """Show the state; called several times a second."""
+
+    def close(self) -> None:
+        """The launch is over."""
+
+
+def make_progress() -> Progress:
+    """A live table where standard output is a terminal, a log where it is not."""
+    return LiveTable() if sys.stdout.isatty() else PlainLog()
+
+
+def last_metrics(path: Path) -> dict[str, Any]:
+    """The last whole line of a metrics.jsonl, or an empty mapping."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            lines = file.read().split(b"\n")
+        row = json.loads(lines[-2])
+    except (FileNotFoundError, IndexError, json.JSONDecodeError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _summary(tally: Tally, running: Sequence[Job], rows: Sequence[dict[str, Any]]) -> str:
+    left = tally.seconds_left(running, [row.get("step", 0) for row in rows])
+    failed = f", {tally.failed} failed" if tally.failed else ""
+    waiting = tally.total - tally.done - tally.failed - len(running)
+    return (
+        f"{tally.done}/{tally.total} done, {len(running)} running, {waiting} waiting{failed}"
+        f"{'' if left is None else f', about {clock(left)} left'}"
+    )
+
+
+def clock(seconds: float) -> str:
+    """75 -> 1:15."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class PlainLog:
+    """One line an event, and a summary every half minute."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Print it with the time."""
+        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+    def update(self, tally: Tally, running: Sequence[Job]) -> None:
+        """Print a summary if the last is old."""
+        if time.monotonic() - self._last < PLAIN_SECONDS:
+            return
+        self._last = time.monotonic()
+        rows = [last_metrics(job.run.metrics_path) for job in running]
+        steps = ", ".join(
+            f"{job.run.run_id} {row['step']}/{job.experiment.training.train_iters} loss {_loss(row)}"
+            for job, row in zip(running, rows, strict=True)
+            if row
+        )
+        self.note(f"{_summary(tally, running, rows)}{f' ({steps})' if steps else ''}")
+
+    def close(self) -> None:
+        """Nothing to undo."""
+
+
+class LiveTable:
+    """A table of the running jobs, redrawn in place; events scroll by above it."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._live = Live(console=Console(highlight=False), refresh_per_second=4, transient=True)
+        self._live.start()
+
+    def note(self, text: str) -> None:
+        """Print it above the table."""
+        self._live.console.print(f"{time.strftime('%H:%M:%S')} {text}")
+
+    def update(self, tally: Tally, running: Sequence[Job]) -> None:
+        """Redraw."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        rows = [last_metrics(job.run.metrics_path) for job in running]
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for name in ("run", "M", "step", "", "loss", "tokens/s"):
+            table.add_column(name, justify="left" if name in ("run", "") else "right", no_wrap=True)
+        for job, row in zip(running, rows, strict=True):
+            steps, step = job.experiment.training.train_iters, row.get("step", 0)
+            table.add_row(
+                job.run.run_id,
+                f"{job.experiment.counts.flops_per_token:.3g}",
+                f"{step}/{steps}",
+                ProgressBar(total=steps, completed=step, width=24),
+                _loss(row),
+                f"{row['tokens_per_s']:,.0f}" if row.get("tokens_per_s") else "-",
+            )
+        self._live.update(Group(_summary(tally, running, rows), table))
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._live.stop()
+
+
+def _loss(row: dict[str, Any]) -> str:
+    loss = row.get("lm_loss")
+    return "-" if loss is None else f"{loss:.4f}"
