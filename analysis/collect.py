@@ -1,10 +1,10 @@
-"""Sweeps and runs -> one tidy table, a row for each (run, study), with a stated reason for every run that cannot be used.
+"""Sweeps and runs -> one tidy table, a row for each (run, study), with a reason for each run that cannot be used.
 
     table = collect(Path("runs_root"), ["phase1-1e19"])
     table[table.left_out.isna()]                             # what laws may use
     write_losses(table, Path("runs_root"))                   # losses.parquet and losses.csv
 
-A run is used when its status is done, its final validation loss is finite, and it trained on the tokens that were planned.
+A run is used when its status is done, its final validation loss is finite, and it trained on the tokens planned.
 """
 
 import hashlib
@@ -40,6 +40,9 @@ RESULT_NUMBERS = (
 
 DECISIONS = (
     "architecture",
+    ("backbone", "num_query_heads"),
+    ("backbone", "num_kv_heads"),
+    ("backbone", "head_dim"),
     ("training", "seed"),
     ("training", "train_iters"),
     ("training", "global_batch_size"),
@@ -60,7 +63,7 @@ def choose_sweeps(root: Path, wanted: str | Sequence[Any] | None) -> list[str]:
     """The sweeps that ``sweep=`` means: a name, names separated by commas, a list, or ``all``.
 
     Raises:
-        HarnessError: nothing was asked for, a name is unknown, or there are no sweeps; the message lists those there are.
+        HarnessError: nothing was asked for, a name is unknown, or there is no sweep; the message lists those there.
     """
     there = sweep_names(root)
     if not there:
@@ -82,8 +85,8 @@ def choose_sweeps(root: Path, wanted: str | Sequence[Any] | None) -> list[str]:
 def collect(root: Path, sweeps: Sequence[str]) -> pd.DataFrame:
     """One row for each (run, study) of `sweeps`, sorted by study, compute, flops_per_token, n_over_na and run id.
 
-    Added to the sweep's columns: ``sweep`` (names, joined by a comma), ``state``, ``left_out`` (the reason, or None), the
-    numbers of `RESULT_NUMBERS`, ``trained_tokens``, ``simulated``, ``versions`` (JSON) and ``recipe`` (hash of what the
+    Added to the sweep's columns: ``sweep`` (names, joined by a comma), ``state``, ``left_out`` (the reason, or None),
+    those of `RESULT_NUMBERS`, ``trained_tokens``, ``simulated``, ``versions`` (JSON) and ``recipe`` (hash of what the
     runs of one curve must share: data, backbone, initialisation ...; None without experiment.json).
 
     Raises:
@@ -137,7 +140,9 @@ def _without_repeats(rows: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
         different = [column for column in PLANNED if row[column] != first[column]]
         if different:
             column = different[0]
-            reason = f"duplicate of run id {row['run_id']} with another {column}: {row[column]:g}, not {first[column]:g}"
+            reason = (
+                f"duplicate of run id {row['run_id']} with another {column}: {row[column]:g}, not {first[column]:g}"
+            )
             clashes.append({**row, "left_out": reason})
         elif row["sweep"] not in first["sweep"].split(", "):
             first["sweep"] = f"{first['sweep']}, {row['sweep']}"

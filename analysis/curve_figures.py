@@ -15,12 +15,12 @@ from analysis.text import flops
 
 
 def draw_isoflop(law: Law) -> Figure:
-    """Loss against M, a colour for each budget: runs (repeated seeds lie above one another), parabola, optimum, interval."""
+    """Loss against M, a colour for each budget: runs (repeated seeds share an abscissa), parabola, optimum."""
     figure = Figure(figsize=(8.6, 4.8), layout="constrained")
     axes = figure.subplots()
     for colour, budget in zip(budget_colours(len(law.budgets)), law.budgets, strict=True):
         x, y = budget.curve.x, _losses(budget)
-        axes.plot(x, y, "o", color=colour, markersize=5, markerfacecolor="none", markeredgewidth=1.3)
+        axes.plot(x, y, "o", color=colour, markersize=5, markerfacecolor="none", zorder=6)
         label = f"{flops(budget.compute)}: {budget.status}"
         if not np.isfinite(budget.fit.coefficients).all():
             axes.plot([], [], "o", color=colour, markerfacecolor="none", label=label)
@@ -31,9 +31,8 @@ def draw_isoflop(law: Law) -> Figure:
         if budget.resolved:
             value, low, high = budget.optimum
             reach = [[value - max(low, grid[0])], [min(high, grid[-1]) - value]]
-            axes.errorbar(
-                value, budget.fit.minimum, xerr=reach, fmt="D", color=colour, markeredgecolor="black", capsize=4, zorder=5
-            )
+            least = budget.fit.minimum
+            axes.errorbar(value, least, xerr=reach, fmt="D", color=colour, markersize=4, capsize=6, linewidth=2)
     axes.set_xscale("log")
     readable_log(axes.xaxis)
     axes.set_xlabel(law.x_label)
@@ -52,10 +51,10 @@ def draw_m_over_na(law: Law) -> Figure:
     for axes, budget in zip(grid, law.budgets, strict=True):
         _draw_density(axes, budget, shapes, (everywhere.min(), everywhere.max()))
         _mark_simulated(axes, law)
-    for axes in grid[-min(len(grid), 3) :]:
+    columns = 2 if len(grid) == 4 else min(len(grid), 3)
+    for axes in grid[-columns:]:
         axes.set_xlabel("M/N_a, FLOPs per active parameter")
-    for axes in grid[::3]:
-        axes.set_ylabel("final validation loss, nats per token")
+    figure.supylabel("final validation loss, nats per token", fontsize=9)
     handles: dict[str, Any] = {}
     for axes in grid:
         handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
@@ -81,17 +80,31 @@ def _draw_density(axes: Any, budget: Budget, shapes: dict[float, str], ends: tup
     axes.set_xlim(ends[0] - margin, ends[1] + margin)
     if known:
         x = np.linspace(curve.x.min(), curve.x.max(), 300)
-        axes.plot(x, curve.profile(fit.coefficients, x), "-" if budget.resolved else ":", color=BLUE, label="fitted curve")
+        axes.plot(
+            x, curve.profile(fit.coefficients, x), "-" if budget.resolved else ":", color=BLUE, label="fitted curve"
+        )
     note = f"minimum {budget.status}"
     if budget.resolved:
         value, low, high = budget.optimum
         axes.axvspan(*fit.band, color=GREEN, alpha=0.13, linewidth=0, label="within 0.1% of the least loss")
-        reach = [[value - low], [(high if math.isfinite(high) else ends[1]) - value]]
+        reach = [[value - max(low, ends[0])], [min(high, ends[1]) - value]]
         axes.errorbar(
-            value, fit.minimum, xerr=reach, fmt="D", color=ORANGE, markersize=5, capsize=3, zorder=5, label="optimum, 95%"
+            value,
+            fit.minimum,
+            xerr=reach,
+            fmt="D",
+            color=ORANGE,
+            markersize=5,
+            capsize=3,
+            zorder=5,
+            label="optimum, 95%",
         )
-        note = f"optimum {value:.2f} ({low:.2f} to {high:.2f})"
+        note = f"optimum {value:.2f} ({_end(low)} to {_end(high)})"
     axes.set_title(f"{flops(budget.compute)}\n{note}", fontsize=9, color="black" if budget.resolved else "#b00020")
+
+
+def _end(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "open"
 
 
 def _losses(budget: Budget) -> Array:

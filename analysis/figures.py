@@ -33,12 +33,15 @@ from harness.files import read_json_lines
 MOST_PANELS = 12
 """Of loss curves: more would be too small to read."""
 
+BINS_PER_E = 8
+"""Bins of a loss curve while the tokens grow by a factor of e."""
+
 MOST_RUNS = 12
 """Loss curves in a panel, chosen evenly along M."""
 
 
 def draw_figures(table: pd.DataFrame, laws: Sequence[Law], root: Path) -> dict[str, Path]:
-    """Draw what there are data for into ``<root>/figures``; returns the path of each figure by its name without suffix."""
+    """Draw what there are data for into ``<root>/figures``; returns each figure's path by its name without suffix."""
     directory = root / "figures"
     directory.mkdir(parents=True, exist_ok=True)
     by_id = {law.id: law for law in laws if law.budgets}
@@ -74,17 +77,18 @@ def draw_classical_laws(law: Law) -> Figure:
         for budget in resolved:
             value, low, high = budget.optimum
             if relation.name == "tokens":
-                value, low, high = (budget.compute / end if end else math.inf for end in (value, high, low))
+                value, low, high = (budget.compute / end if end > 0 else math.inf for end in (value, high, low))
             _draw_optimum(axes, budget.compute, value, low, high)
         axes.set_ylabel(f"{relation.symbol}, {relation.unit}")
         axes.set_yscale("log")
         readable_log(axes.yaxis)
         axes.set_title(_exponent(relation), fontsize=10)
+        axes.legend(fontsize=8)
     return figure
 
 
 def draw_m_over_na_law(law: Law) -> Figure:
-    """The optimum of M/N_a against C, as a power law of the excess over 6 and as one of M/N_a itself, and the 0.1% band."""
+    """The optimum of M/N_a against C, as a power law of the excess over 6 and of M/N_a itself, and the 0.1% band."""
     figure = Figure(figsize=(6.6, 4.2), layout="constrained")
     axes = figure.subplots()
     excess, plain = law.relations
@@ -95,7 +99,7 @@ def draw_m_over_na_law(law: Law) -> Figure:
     resolved = [budget for budget in law.budgets if budget.resolved]
     for index, budget in enumerate(resolved):
         _draw_optimum(axes, budget.compute, *budget.optimum)
-        label = "within 0.1% of the least loss" if not index else None
+        label: Any = None if index else "within 0.1% of the least loss"
         axes.vlines(budget.compute, *budget.fit.band, color=GREY, linewidth=7, alpha=0.3, label=label)
     axes.axhline(M_OVER_NA_FLOOR, color="black", linewidth=1, linestyle="--", label="bound: M/N_a > 6")
     axes.set_ylabel("optimal M/N_a, FLOPs per active parameter")
@@ -107,13 +111,14 @@ def draw_m_over_na_law(law: Law) -> Figure:
 def draw_loss_curves(table: pd.DataFrame, root: Path) -> Figure | None:
     """Training loss against tokens, a panel for each study and budget; None where no run has a metrics.jsonl."""
     curves: dict[tuple[str, float], list[tuple[float, list[Any]]]] = {}
-    for (study, compute), rows in list(table.groupby(["study", "compute"], sort=True))[:MOST_PANELS]:
+    for _, rows in list(table.groupby(["study", "compute"], sort=True))[:MOST_PANELS]:
+        key = (str(rows["study"].iloc[0]), float(rows["compute"].iloc[0]))
         ordered = rows.sort_values(["flops_per_token", "run_id"])
         chosen = np.unique(np.linspace(0, len(ordered) - 1, MOST_RUNS).round().astype(int))
         for run_id, size in ordered[["run_id", "flops_per_token"]].iloc[chosen].itertuples(index=False):
             points = _metrics(root / "runs" / str(run_id) / "metrics.jsonl")
             if len(points) > 1:
-                curves.setdefault((str(study), float(compute)), []).append((float(size), points))
+                curves.setdefault(key, []).append((float(size), points))
     if not curves:
         return None
     figure, grid = panels(len(curves), height=2.6)
@@ -121,7 +126,7 @@ def draw_loss_curves(table: pd.DataFrame, root: Path) -> Figure | None:
         colours = budget_colours(len(lines))
         for colour, (size, points) in zip(colours, lines, strict=True):
             tokens, loss = zip(*points, strict=True)
-            label = EngFormatter(places=0, sep="")(size) if size in (lines[0][0], lines[-1][0]) else None
+            label = EngFormatter(places=1, sep="")(size) if size in (lines[0][0], lines[-1][0]) else None
             axes.plot(tokens, loss, color=colour, linewidth=1, label=label)
         axes.set_xscale("log")
         readable_log(axes.xaxis)
@@ -136,7 +141,10 @@ def draw_loss_curves(table: pd.DataFrame, root: Path) -> Figure | None:
 def _draw_law(axes: Any, relation: Relation, law: Law, *, colour: str) -> None:
     """The law and its band, solid where there are budgets and dashed ten times further."""
     first, last = float(relation.compute[0]), float(relation.compute[-1])
-    for low, high, dashes, label in ((first / 1.2, last, "-", f"power law, {_level()}"), (last, last * 10, "--", "extrapolated")):
+    for low, high, dashes, label in (
+        (first / 1.2, last, "-", f"power law, {_level()}"),
+        (last, last * 10, "--", "extrapolated"),
+    ):
         compute = np.geomspace(low, high, 60)
         ends = np.array([interval(relation.draws(budget)) for budget in compute])
         axes.fill_between(compute, ends[:, 0], ends[:, 1], color=colour, alpha=0.18, linewidth=0)
@@ -148,8 +156,9 @@ def _draw_law(axes: Any, relation: Relation, law: Law, *, colour: str) -> None:
 
 
 def _draw_optimum(axes: Any, compute: float, value: float, low: float, high: float) -> None:
-    reach = [[value - low], [high - value if math.isfinite(high) else 9 * value]]
-    axes.errorbar(compute, value, yerr=reach, fmt="D", color="black", markersize=5, capsize=3, linewidth=1, zorder=5)
+    low = low if math.isfinite(low) and low > 0 else value / 3  # an open end is drawn as a long bar
+    reach = [[value - low], [high - value if math.isfinite(high) else 2 * value]]
+    axes.errorbar(compute, value, yerr=reach, fmt="D", color="black", markersize=4, capsize=3, linewidth=1, zorder=5)
 
 
 def _exponent(relation: Relation, symbol: str | None = None) -> str:
@@ -164,7 +173,7 @@ def _level() -> str:
 
 
 def _metrics(path: Path) -> list[tuple[float, float]]:
-    """Tokens and loss of at most about 200 steps, the later line where an attempt repeated a step."""
+    """Mean tokens and loss in logarithmic bins of tokens: steps are noisy, and most of them are at the end."""
     by_step = {
         row["step"]: (row["tokens"], row["lm_loss"])
         for row in read_json_lines(path)
@@ -172,4 +181,8 @@ def _metrics(path: Path) -> list[tuple[float, float]]:
     }
     points = [by_step[step] for step in sorted(by_step)]
     whole = [(t, loss) for t, loss in points if isinstance(loss, int | float) and math.isfinite(loss) and t > 0]
-    return whole[:: max(1, len(whole) // 200)]
+    if not whole:
+        return []
+    tokens, loss = np.array(whole).T
+    bins = np.floor(np.log(tokens / tokens[0]) * BINS_PER_E).astype(int)
+    return [(float(tokens[bins == there].mean()), float(loss[bins == there].mean())) for there in np.unique(bins)]

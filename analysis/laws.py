@@ -1,6 +1,6 @@
 """The paper's laws in terms of `analysis.fitting`: the classical one (section 4.2.1) and that of M/N_a (section 5.3).
 
-    laws, noise = fit_laws(table, Bootstrap(resamples=2000, seed=0))     # table: analysis.collect.collect
+laws, noise = fit_laws(table, Bootstrap(resamples=2000, seed=0))     # table: analysis.collect.collect
 """
 
 import math
@@ -15,6 +15,7 @@ from analysis.fitting.results import Array
 from analysis.minima import Bootstrap, Budget, find_minimum
 from analysis.noise import SeedNoise, seed_noise
 from analysis.relations import Relation, fit_relation
+from analysis.text import flops
 
 M_OVER_NA_FLOOR = 6.0
 """M/N_a of a model without attention scores; every architecture is above it (paper, Eq. 5)."""
@@ -56,17 +57,21 @@ class Law:
 
 
 def fit_laws(table: pd.DataFrame, bootstrap: Bootstrap) -> tuple[list[Law], dict[str, SeedNoise]]:
-    """Every law that the studies in `table` (of `analysis.collect.collect`) are there for, and the noise between seeds."""
+    """Every law that `table` (of `analysis.collect.collect`) has a study for, and the noise between seeds."""
     noise = seed_noise(table[table["left_out"].isna()])
     fits = {"classical": fit_classical, "grid": fit_m_over_na}
     present = set(table["study"])
-    return [fit(table[table["study"] == study], noise, bootstrap) for study, fit in fits.items() if study in present], noise
+    return [
+        fit(table[table["study"] == study], noise, bootstrap) for study, fit in fits.items() if study in present
+    ], noise
 
 
 def fit_classical(table: pd.DataFrame, noise: dict[str, SeedNoise], bootstrap: Bootstrap) -> Law:
-    """M_opt(C) and D_opt(C) = C / M_opt from IsoFLOP curves, loss against ln M with realised M (paper, section 4.2.1)."""
+    """M_opt(C) and D_opt(C) = C / M_opt from IsoFLOP curves, loss against ln M, M realised (paper, section 4.2.1)."""
     used, left_out = _split(table, ["flops_per_token"])
-    budgets = _budgets("classical", used, lambda rows: ParabolaInLog(_column(rows, "flops_per_token")), noise, bootstrap)
+    budgets = _budgets(
+        "classical", used, lambda rows: ParabolaInLog(_column(rows, "flops_per_token")), noise, bootstrap
+    )
     compute, optimum, draws = _optima(budgets)
     relations: list[Relation] = []
     if len(compute) > 1:
@@ -108,9 +113,7 @@ def fit_m_over_na(table: pd.DataFrame, noise: dict[str, SeedNoise], bootstrap: B
     relations: list[Relation] = []
     flags: list[str] = []
     if len(compute) > 1:
-        excess = fit_relation(
-            "m_over_na_minus_6", "(M/N_a)_opt", "", compute, optimum, draws, floor=M_OVER_NA_FLOOR
-        )
+        excess = fit_relation("m_over_na_minus_6", "(M/N_a)_opt", "", compute, optimum, draws, floor=M_OVER_NA_FLOOR)
         # The same resamples for both forms: those without a minimum have M/N_a = 6, which the plain form would accept.
         draws = np.where(draws > M_OVER_NA_FLOOR, draws, np.nan)
         plain = fit_relation("m_over_na", "(M/N_a)_opt, plain power law", "", compute, optimum, draws)
@@ -149,7 +152,9 @@ def _split(
         wrong = reasons.isna() & ~(column > floor)
         reasons[wrong] = [f"{name} is {value}, not above {floor:g}" for value in column[wrong]]
     out = reasons.notna()
-    return table[~out], [(str(run), str(reason)) for run, reason in zip(table["run_id"][out], reasons[out], strict=True)]
+    return table[~out], [
+        (str(run), str(reason)) for run, reason in zip(table["run_id"][out], reasons[out], strict=True)
+    ]
 
 
 def _budgets(
@@ -159,13 +164,15 @@ def _budgets(
     noise: dict[str, SeedNoise],
     bootstrap: Bootstrap,
 ) -> list[Budget]:
-    """Each budget's minimum, by rising compute. Noise is the study's own where it repeated seeds, else the pooled one."""
+    """Each budget's minimum, by rising compute. Noise is the study's own where it repeated seeds, else pooled."""
     study = str(used["study"].iloc[0]) if len(used) else ""
     own = noise.get(study)
     seeds, seeds_of = (own, f"study {study}") if own and own.dof else (noise["pooled"], "other studies")
     return [
-        find_minimum(law, float(compute), rows, make_curve, seeds=seeds, seeds_of=seeds_of, bootstrap=bootstrap)
-        for compute, rows in used.groupby("compute", sort=True)  # type: ignore[arg-type]
+        find_minimum(
+            law, float(rows["compute"].iloc[0]), rows, make_curve, seeds=seeds, seeds_of=seeds_of, bootstrap=bootstrap
+        )
+        for _, rows in used.groupby("compute", sort=True)
     ]
 
 
@@ -187,7 +194,7 @@ def _crossing(plain: Relation) -> list[str]:
         return []
     bound = plain.law.reference * (M_OVER_NA_FLOOR / float(plain.law.at_reference)) ** (1 / exponent)
     return [
-        f"the plain power law of M/N_a falls below the bound 6 at {bound:.2g} FLOPs, which no architecture can have: "
+        f"the plain power law of M/N_a falls below the bound 6 at {flops(bound)}, which no architecture can have: "
         "extrapolate with the law of M/N_a - 6"
     ]
 
@@ -206,7 +213,7 @@ def _law(
     flags = [flag for relation in relations for flag in relation.flags] + (extra_flags or [])
     if not relations:
         flags.append(
-            f"law not fitted: {resolved} of {len(budgets)} budgets have a resolved minimum, a law of C needs at least two"
+            f"law not fitted: {resolved} of {len(budgets)} budgets have a resolved minimum, a law of C needs two"
         )
     elif resolved < len(budgets):
         flags.append(f"fitted to {resolved} of {len(budgets)} budgets: the others have no resolved minimum")

@@ -1,9 +1,10 @@
 """laws.json: every law with its intervals, the points behind it, and what they do not show.
 
-    {"schema": 1, "laws": [{id, form, unit, coefficients, per_budget, predictions, points_used, points_left_out, flags, ...}],
+    {"schema": 1,
+     "laws": [{id, form, unit, coefficients, per_budget, predictions, points_used, points_left_out, flags, ...}],
      "noise": {study: {sd, degrees_of_freedom, ...}}, "bootstrap": {...}, "simulated": false}
 
-The same runs give the same bytes: no dates, a seeded bootstrap, ten significant digits. What is unknown or infinite is null.
+The same runs give the same bytes: no date, a seeded bootstrap, ten significant digits. Unknown or infinite: null.
 """
 
 import math
@@ -104,8 +105,7 @@ def _budget(budget: Budget) -> dict[str, Any]:
         "sampled": [number(end) for end in budget.fit.sampled],
         "fit": budget.fit.status.value,
         "coefficients": {
-            name: number(float(value))
-            for name, value in zip(budget.curve.names, budget.fit.coefficients, strict=True)
+            name: number(float(value)) for name, value in zip(budget.curve.names, budget.fit.coefficients, strict=True)
         }
         | {name: number(value) for name, value in budget.curve.constants.items()},
         "residual_sd": number(budget.fit.residual_sd),

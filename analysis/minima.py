@@ -1,8 +1,8 @@
 """Where the loss is least at one budget, and whether the data resolve it.
 
-A fitted minimum is no finding by itself: it counts as resolved only if it lies inside the sampled range, in the fit and in
-at least 95% of simulated repetitions of the experiment. Otherwise it is at the edge (the loss falls or rises over the whole
-range: sample further) or not resolved (the curve may bend, but the noise is too large to say where).
+A fitted minimum is no finding by itself: it counts as resolved only if it lies inside the sampled range, in the fit
+and in at least 95% of simulated repetitions of the experiment. Otherwise it is at the edge (the loss falls or rises
+over the whole range: sample further) or not resolved (the curve may bend, but the noise is too large to say where).
 """
 
 import zlib
@@ -14,8 +14,9 @@ import pandas as pd
 
 from analysis.fitting.bootstrap import LEVEL, interval, resample_minimum
 from analysis.fitting.curve import Curve, fit_curve
-from analysis.fitting.results import CurveFit, FitStatus, Noise, Resamples
+from analysis.fitting.results import Array, CurveFit, FitStatus, Noise, Resamples
 from analysis.noise import SeedNoise
+from analysis.text import scientific
 
 RESOLVED = "resolved"
 AT_THE_EDGE = "at the edge"
@@ -26,6 +27,9 @@ INSIDE = 0.95
 
 BAND = 1e-3
 """Relative height of the near-optimal band (paper, section 5.3: 0.1%)."""
+
+SUSPICIOUS = 0.01
+"""Probability of the scatter about a curve or a law below which it is pointed out."""
 
 BUDGET_TOLERANCE = 0.05
 """A run whose realised compute is further than this from the budget is pointed out."""
@@ -66,7 +70,7 @@ class Budget:
     resamples: Resamples | None
     """None without noise or without a fit."""
     optimum: tuple[float, float, float]
-    """Value and 95% interval; infinite or at the axis' end where open, NaN where unknown."""
+    """Value and 95% interval; an end that the data leave open is infinite, what is unknown is NaN."""
     minimum_loss: tuple[float, float, float]
     """Fitted least loss and its 95% interval over the repetitions that have one, nats a token."""
     flags: tuple[str, ...]
@@ -90,8 +94,8 @@ def find_minimum(
 ) -> Budget:
     """Fit the curve that `make_curve` builds on `points` (usable rows of one budget) and judge its minimum.
 
-    `seeds` is the noise between seeds and `seeds_of` says where it was measured. The larger of it and of the curve's own
-    residual scatter is drawn: seeds do not show that the curve's form is wrong, residuals of few points may be small by luck.
+    `seeds` is the noise between seeds and `seeds_of` says where it was measured. The larger of it and of the curve's
+    own residual scatter is drawn: seeds do not show that the curve's form is wrong, few residuals may be small.
 
     Raises:
         FitError: a row holds a value that no curve can use (callers filter first).
@@ -105,7 +109,7 @@ def find_minimum(
         resamples = resample_minimum(
             curve, fit, noise, resamples=bootstrap.resamples, rng=bootstrap.generator(law, compute)
         )
-        low_high = interval(resamples.optimum)
+        low_high = _open_ends(interval(resamples.optimum), curve.axis)
         with_minimum = resamples.minimum[np.isfinite(resamples.minimum)]
         loss_low_high = interval(with_minimum) if len(with_minimum) else nothing
     status, why = _judge(fit, resamples)
@@ -118,9 +122,9 @@ def find_minimum(
         fit=fit,
         noise=noise,
         resamples=resamples,
-        optimum=(fit.optimum, *low_high),
+        optimum=(fit.optimum if np.isfinite(fit.minimum) else float("nan"), *low_high),
         minimum_loss=(fit.minimum, *loss_low_high),
-        flags=tuple(_flags(fit, points, compute)),
+        flags=(*_flags(fit, points, compute), *_misfit(fit, curve.x, points, seeds)),
     )
 
 
@@ -134,6 +138,11 @@ def choose_noise(fit: CurveFit, seeds: SeedNoise, seeds_of: str) -> Noise | None
     return max(choices, key=lambda noise: noise.sd, default=None)
 
 
+def _open_ends(ends: tuple[float, float], axis: tuple[float, float]) -> tuple[float, float]:
+    """`ends` with infinity for an end of the axis: more repetitions than a tail holds have no minimum on that side."""
+    return (ends[0] if ends[0] > axis[0] else -np.inf, ends[1] if ends[1] < axis[1] else np.inf)
+
+
 def _judge(fit: CurveFit, resamples: Resamples | None) -> tuple[str, str]:
     low, high = fit.sampled
     if fit.status is FitStatus.TOO_FEW_POINTS:
@@ -143,8 +152,9 @@ def _judge(fit: CurveFit, resamples: Resamples | None) -> tuple[str, str]:
     if fit.status is FitStatus.NO_MINIMUM:
         return NOT_RESOLVED, "the best curve has no minimum"
     if fit.status is FitStatus.EDGE:
-        side = "low" if fit.optimum <= low else "high"
-        return AT_THE_EDGE, f"the loss is least at the {side} end of the sampled range ({low:.4g} to {high:.4g}) or beyond"
+        verb, side = ("rises", "below") if fit.optimum <= low else ("falls", "above")
+        sampled = f"the sampled range ({scientific(low, 4)} to {scientific(high, 4)})"
+        return AT_THE_EDGE, f"the fitted curve {verb} over {sampled}: its minimum is at the end or {side}"
     if resamples is None:
         return NOT_RESOLVED, "as many points as coefficients and no repeated seeds: nothing measures the noise"
     share = f"{100 * resamples.inside:.1f}% of the simulated repetitions have a minimum inside the sampled range"
@@ -166,9 +176,27 @@ def _flags(fit: CurveFit, points: pd.DataFrame, compute: float) -> list[str]:
     off = (points["realised_compute"] / compute - 1).abs()
     if (off > BUDGET_TOLERANCE).any():
         flags.append(
-            f"{int((off > BUDGET_TOLERANCE).sum())} of {len(points)} runs spent up to {100 * off.max():.0f}% more or less "
-            "than the budget"
+            f"{int((off > BUDGET_TOLERANCE).sum())} of {len(points)} runs spent up to {100 * off.max():.0f}% more or "
+            "less than the budget"
         )
+    return flags
+
+
+def _misfit(fit: CurveFit, x: Array, points: pd.DataFrame, seeds: SeedNoise) -> list[str]:
+    """Signs that the form does not suit the data: more scatter than seeds explain, or a minimum that it misses."""
+    from scipy.special import fdtrc
+
+    flags = []
+    if fit.dof and seeds.dof and np.isfinite(fit.residual_sd) and seeds.sd > 0:
+        probability = float(fdtrc(fit.dof, seeds.dof, (fit.residual_sd / seeds.sd) ** 2))
+        if probability < SUSPICIOUS:
+            flags.append(
+                f"the runs scatter {fit.residual_sd / seeds.sd:.1f} times as far about the curve as seeds do "
+                f"(p = {probability:.1g}): its form is in doubt over so wide a range"
+            )
+    best = int(np.argmin(points["final_validation_loss"].to_numpy(dtype=float)))
+    if fit.status is FitStatus.EDGE and fit.sampled[0] < x[best] < fit.sampled[1]:
+        flags.append("the least measured loss nevertheless lies inside the range")
     return flags
 
 

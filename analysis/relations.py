@@ -1,7 +1,7 @@
 """A power law of optima against compute, with the uncertainty of every loss carried through the whole chain.
 
-Each resample repeats all budgets: new losses, new curves, new optima, a new power law. So the intervals of an exponent or a
-prediction hold the noise of the runs; they do not hold the doubt whether a power law is the right form.
+Each resample repeats all budgets: new losses, new curves, new optima, a new power law. So the intervals of an exponent
+or a prediction hold the noise of the runs; they do not hold the doubt whether a power law is the right form.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,7 @@ import numpy as np
 from analysis.fitting.bootstrap import interval
 from analysis.fitting.power import PowerLaw, fit_power_law
 from analysis.fitting.results import Array
-
-SUSPICIOUS = 0.01
-"""Probability of the scatter about a law below which it is pointed out."""
+from analysis.minima import SUSPICIOUS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +75,7 @@ class Relation:
         )
 
     def coefficients(self) -> dict[str, tuple[float, float, float]]:
-        """Value and 95% interval of the exponent, of the value at the reference budget, and of the coefficient at C = 1.
+        """Value and 95% interval of the exponent, the value at the reference budget, and the coefficient at C = 1.
 
         The last two leave the floor out.
         """
@@ -93,8 +91,8 @@ def fit_relation(
 ) -> Relation:
     """Fit the power law through `optimum` (n,) at `compute` (n,), n >= 2, and through each row of `draws` (r, n).
 
-    Budgets weigh the same: the interval of one budget rests on few points and is too uncertain to weigh with. Resamples in
-    which a budget has no finite optimum above `floor` are left out and counted.
+    Budgets weigh the same: the interval of one budget rests on few points and is too uncertain to weigh with. Resamples
+    in which a budget has no finite optimum above `floor` are left out and counted.
 
     Raises:
         FitError: fewer than two budgets, or an optimum at or below `floor`.
@@ -112,16 +110,14 @@ def fit_relation(
         flags += _scatter(symbol, law, compute, optimum, draws[whole])
     if failed > 0.05 * len(draws):
         flags.append(
-            f"{symbol}: {100 * failed / len(draws):.1f}% of the resamples had no minimum at some budget and are left out: "
-            "the intervals are too narrow"
+            f"{symbol}: {100 * failed / len(draws):.1f}% of the resamples had no minimum at some budget and are left "
+            "out: the intervals are too narrow"
         )
     left_out = None
     if len(compute) > 2:
         earlier = fit_power_law(compute[:-1], optimum[:-1], floor=floor)(compute[-1])
         low, high = interval(fit_power_law(compute[:-1], draws[whole, :-1], floor=floor)(compute[-1]))
-        predicted = Prediction(
-            compute=float(compute[-1]), value=float(earlier), low=low, high=high, extrapolated=True
-        )
+        predicted = Prediction(compute=float(compute[-1]), value=float(earlier), low=low, high=high, extrapolated=True)
         left_out = LeftOut(predicted=predicted, optimum=float(optimum[-1]))
     return Relation(
         name=name,
@@ -153,5 +149,6 @@ def _scatter(symbol: str, law: PowerLaw, compute: Array, optimum: Array, draws: 
         return []
     return [
         f"{symbol}: the optima lie further from the power law than their intervals explain (chi-squared "
-        f"{chi_squared:.1f} on {dof} degrees of freedom, p = {probability:.1g}): the form or the error bars are in doubt"
+        f"{chi_squared:.1f} on {dof} degrees of freedom, p = {probability:.1g}): the form or the error bars are "
+        "in doubt"
     ]

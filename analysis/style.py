@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from analysis.text import SUPERSCRIPT
 
@@ -16,7 +16,7 @@ BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", 
 MARKERS = "osv^Pp*hX"
 """Slices differ by shape, since colour shows the budget."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 130,
     "savefig.dpi": 130,
     "font.size": 9,
@@ -37,7 +37,7 @@ def budget_colours(number: int) -> list[Any]:
 
 def panels(number: int, *, width: float = 3.4, height: float = 3.0) -> tuple[Figure, list[Any]]:
     """A figure of `number` panels, at most three in a row, and its axes."""
-    columns = min(number, 3)
+    columns = 2 if number == 4 else min(number, 3)
     rows = math.ceil(number / columns)
     figure = Figure(figsize=(max(width * columns, 4.6), height * rows), layout="constrained")
     grid = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
@@ -66,11 +66,6 @@ def log_budgets(axes: Any) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if decades < 2.6 else (1,), numticks=12))
     axes.xaxis.set_major_formatter(FuncFormatter(_power))
     axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def fixed_ticks(axis: Any, values: list[float]) -> None:
-    """Ticks at `values` only."""
-    axis.set_major_locator(FixedLocator(values))
 
 
 def _power(value: float, _: object) -> str:

@@ -6,7 +6,7 @@ SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def scientific(value: float, digits: int = 3) -> str:
-    """``5×10¹⁰``: up to `digits` significant digits and a power of ten; numbers in 0.01 ... 99999 are written plainly."""
+    """``5×10¹⁰``: up to `digits` significant digits and a power of ten; 0.01 to 99999 are written plainly."""
     if not math.isfinite(value):
         return "open" if math.isinf(value) else "–"
     if value == 0:

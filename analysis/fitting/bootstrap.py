@@ -1,8 +1,8 @@
 """Error bars of a curve's minimum from simulated repetitions of the experiment, all of them fitted in one batch.
 
 Each repetition draws its own noise variance from the distribution that the estimate allows, dof * sd^2 / chi^2(dof),
-before it draws the noise. With the 2 or 3 degrees of freedom of a five-point curve this widens the intervals as Student's
-t does; plain residual resampling covers the truth far less often than it claims there.
+before it draws the noise. With the 2 or 3 degrees of freedom of a five-point curve this widens the intervals as
+Student's t does; plain residual resampling covers the truth far less often than it claims there.
 """
 
 import numpy as np

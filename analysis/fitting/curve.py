@@ -1,4 +1,4 @@
-"""Two families of curves with one minimum, each linear in its coefficients, so that a batch of fits is a matrix product.
+"""Two families of curves with one minimum, linear in their coefficients, so that a batch of fits is a matrix product.
 
     ParabolaInLog(x)            y = c0 + c1 u + c2 u^2,  u = ln(x / x0),  x0 the geometric mean of x
     FlooredHyperbola(x, floor)  y = a / (x - floor) + b x + c,  a, b >= 0, one c per group
@@ -19,8 +19,10 @@ from analysis.fitting.results import Array, CurveFit, FitError, FitStatus, check
 class Curve(Protocol):
     """A family of curves, bound to n abscissae."""
 
-    names: tuple[str, ...]
-    """Names of the p coefficients."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the p coefficients."""
+
     x: Array
     """Shape (n,)."""
     axis: tuple[float, float]
@@ -115,7 +117,7 @@ class FlooredHyperbola:
     """y = a/(x - floor) + b x + c_g with a, b >= 0: the curve of the paper's section 5.3, with one intercept per group.
 
     The groups share a and b. Intercepts are eliminated by centring within groups, which leaves two coefficients; their
-    signs are enforced exactly: where the free solution has a negative one, the better of the two one-sided fits is taken.
+    signs are enforced exactly: where the free solution has a negative one, the better one-sided fit is taken.
     """
 
     def __init__(self, x: Array, floor: float, group: Array | None = None):
@@ -180,7 +182,7 @@ class FlooredHyperbola:
         return np.asarray(a / (x - self.floor) + b * x + coefficients[2:] @ self._share)
 
     def intercepts(self, coefficients: Array) -> Array:
-        """Each point's own intercept less the mean one, shape (n,): what to subtract to draw all groups on one curve."""
+        """Each point's own intercept less the mean one, shape (n,): subtract it to draw all groups on one curve."""
         return np.asarray(coefficients[2:][self._group] - coefficients[2:] @ self._share)
 
     def minimum(self, coefficients: Array) -> tuple[Array, Array]:
@@ -251,6 +253,6 @@ def _status(
 ) -> FitStatus:
     if np.isfinite(minimum):
         return FitStatus.CONVERGED if sampled[0] < optimum < sampled[1] else FitStatus.EDGE
-    # Without a minimum: a hyperbola with one branch is monotone, so its best point is an edge; a concave parabola is not.
+    # Without a minimum: a hyperbola with one branch is monotone, its best point is an edge; a concave parabola is not.
     monotone = isinstance(curve, FlooredHyperbola) and bool((coefficients[:2] > 0).any())
     return FitStatus.EDGE if monotone else FitStatus.NO_MINIMUM

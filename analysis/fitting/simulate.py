@@ -1,7 +1,7 @@
 """Curves with known truth, to try fits on: what the error bars claim can be counted.
 
-    truth = HyperbolaTruth(a=0.05, b=0.012, intercept=2.9, floor=6.0, sd=0.002)
-    y = truth.observe(x, rng, repetitions=300)      # shape (300, n)
+truth = HyperbolaTruth(a=0.05, b=0.012, intercept=2.9, floor=6.0, sd=0.002)
+y = truth.observe(x, rng, repetitions=300)      # shape (300, n)
 """
 
 from dataclasses import dataclass

@@ -67,6 +67,18 @@ def command(experiment: Experiment, layout: Layout, paths: Paths) -> str:
     return " \\\n    ".join(lines) + "\n"
 
 
+def group_flags(flags: list[str]) -> dict[str, list[str]]:
+    """``--flag value ...`` words as a mapping from each flag to its values."""
+    grouped: dict[str, list[str]] = {}
+    values: list[str] = []
+    for word in flags:
+        if word.startswith("--"):
+            values = grouped[word] = []
+        else:
+            values.append(word)
+    return grouped
+
+
 def _model(backbone: Backbone, architecture: Architecture) -> list[str]:
     experts = architecture.moe_ffn_hidden_size
     return [
@@ -209,7 +221,7 @@ def _device(training: Training, layout: Layout) -> list[str]:
         "--moe-grouped-gemm",
         "--moe-permute-fusion",
         *_flag("ckpt-format", "torch_dist"),
-        *_flag("cross-entropy-fusion-impl", "te"),
+        *_flag("cross-entropy-fusion-impl", "native"),  # Megatron 0.19 refuses te for its instability
         "--cross-entropy-loss-fusion",
         *_flag("num-workers", 4),
     ]

@@ -217,6 +217,8 @@ def adapt_megatron() -> None:
     import megatron.core.transformer.moe.token_dispatcher as token_dispatcher
     import megatron.training.training as training
 
+    if isinstance(training.initialize_megatron, functools.partial):
+        return  # adapted before
     training.initialize_megatron = functools.partial(training.initialize_megatron, allow_no_cuda=True)
     training.set_jit_fusion_options = lambda *_, **__: None
 

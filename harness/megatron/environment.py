@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from harness.errors import RunError
+from harness.megatron.argv import group_flags
 
 
 def is_writer() -> bool:
@@ -11,26 +12,30 @@ def is_writer() -> bool:
     return int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
 
 
-def prepare(flags: list[str]) -> None:
-    """Make this process ready for Megatron with `flags`: on a machine without a GPU, turn it to the CPU.
+def check_device(flags: list[str]) -> None:
+    """Refuse flags for GPUs on a machine without one.
 
     Raises:
-        RunError: the flags are for GPUs, and there is none.
+        RunError: with what to do.
     """
     import torch
 
-    for_cpu = "gloo" in flags
-    if not torch.cuda.is_available() and not for_cpu:
+    if not torch.cuda.is_available() and group_flags(flags).get("--distributed-backend") != ["gloo"]:
         raise RunError(
-            "this command is for GPUs, and this machine has none: submit it to a cluster (launch=slurm), or plan for a CPU "
-            "(cluster=cpu)"
+            "this command is for GPUs, and this machine has none: submit it to a cluster, or plan for a CPU "
+            "(backbone=demo, or cluster=cpu training.precision=fp32)"
         )
-    preload(for_cpu=not torch.cuda.is_available())
 
 
-def preload(*, for_cpu: bool) -> None:
-    """Import Megatron, once per process; a launcher calls it before it forks a child for each run."""
-    if for_cpu:
+def preload() -> None:
+    """Import Megatron into this process, on a machine without a GPU through `harness.megatron.cpu`.
+
+    Called by the training program, and by a launcher's server before it forks a child for each run.
+    """
+    import torch
+
+    without_gpu = not torch.cuda.is_available()
+    if without_gpu:
         from harness.megatron import cpu
 
         cpu.install()
@@ -41,7 +46,7 @@ def preload(*, for_cpu: bool) -> None:
 
     # the wheel has the compiled dataset helpers but no Makefile, and Megatron would run make and leave
     dataset_utils.compile_helpers = lambda: None
-    if for_cpu:
+    if without_gpu:
         cpu.adapt_megatron()
 
 

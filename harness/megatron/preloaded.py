@@ -10,12 +10,11 @@ _saved = [os.dup(1), os.dup(2)]
 for _number in (1, 2):
     os.dup2(_quiet, _number)
 try:
-    import torch
     import transformers  # noqa: F401  # Megatron's tokenizers import it at the first use
 
     from harness.megatron.environment import preload
 
-    preload(for_cpu=not torch.cuda.is_available())
+    preload()
 finally:
     for _number, _descriptor in enumerate(_saved, start=1):
         os.dup2(_descriptor, _number)

@@ -51,8 +51,9 @@ def train(run: RunDirectory, flags: list[str], *, job_id: str | None = None, kee
     Raises:
         RunError: the directory holds another experiment, or another process is writing it.
     """
-    from harness.megatron.environment import is_writer
+    from harness.megatron.environment import check_device, is_writer
 
+    check_device(flags)
     run.path.mkdir(parents=True, exist_ok=True)
     if not is_writer():
         return _Training(run, flags, None).run()
@@ -81,7 +82,7 @@ def check_flags(run: RunDirectory, flags: list[str]) -> None:
         RunError: naming the first flag that differs.
     """
     from harness.errors import RunError
-    from harness.megatron.argv import experiment_flags
+    from harness.megatron.argv import experiment_flags, group_flags
 
     if not (run.path / "experiment.json").exists():
         return  # a run by hand: its flags are all there is
@@ -94,18 +95,6 @@ def check_flags(run: RunDirectory, flags: list[str]) -> None:
             )
 
 
-def group_flags(flags: list[str]) -> dict[str, list[str]]:
-    """``--flag value ...`` words as a mapping from each flag to its values."""
-    grouped: dict[str, list[str]] = {}
-    values: list[str] = []
-    for word in flags:
-        if word.startswith("--"):
-            values = grouped[word] = []
-        else:
-            values.append(word)
-    return grouped
-
-
 class _Training:
     """One attempt, from the first import of Megatron to the recorded end."""
 
@@ -114,7 +103,7 @@ class _Training:
         self.flags = flags
         self.lease = lease
         self.metrics: Any = None
-        self.first_step = 0
+        self.args: Any = None
         self._stop_requested = False
 
     def run(self) -> int:
@@ -130,9 +119,11 @@ class _Training:
             if code in RERUN_EXIT_CODES:
                 end, message = "rerun", f"Megatron's rerun state machine stopped the job (exit code {code})"
             elif code == 0 or self._stop_requested:
-                end, code, message = "signal", STOPPED, "stopped by a signal; the checkpoint is kept"
+                end, code, message = "signal", STOPPED, "told to stop; a later start goes on from the last checkpoint"
             else:
                 end, message = "crash", f"Megatron left with exit code {code}; see the log"
+        except KeyboardInterrupt:
+            end, code, message = "signal", 130, "stopped at once; steps since the last checkpoint are lost"
         except Exception as error:
             traceback.print_exc()
             message = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -141,10 +132,9 @@ class _Training:
         if self.metrics is not None:
             self.metrics.close()
         if self.lease is not None and self.lease.held():
-            last = self.metrics.rows[-1]["step"] if self.metrics and self.metrics.rows else self.first_step
-            self.run_directory.end_attempt(
-                end=end, first_step=self.first_step, last_step=last, exit_code=code, message=message
-            )
+            first = getattr(self.args, "iteration", 0)
+            last = self.metrics.rows[-1]["step"] if self.metrics and self.metrics.rows else first
+            self.run_directory.end_attempt(end=end, first_step=first, last_step=last, exit_code=code, message=message)
         if message:
             print(f"run {self.run_directory.run_id}: {message}", file=sys.stderr, flush=True)
         return code
@@ -152,9 +142,9 @@ class _Training:
     def _pretrain(self) -> None:
         from harness.megatron import environment
 
-        environment.prepare(self.flags)
+        environment.preload()
         from megatron.core.enums import ModelType
-        from megatron.training import get_args, global_vars, training
+        from megatron.training import global_vars, training
         from megatron.training.argument_utils import gpt_config_from_args, pretrain_cfg_container_from_args
         from megatron.training.arguments import parse_and_validate_args
 
@@ -162,7 +152,7 @@ class _Training:
         from harness.megatron.task import build_datasets, forward_step
 
         sys.argv = [sys.argv[0], *self.flags]
-        args = parse_and_validate_args()
+        args = self.args = parse_and_validate_args()
         if environment.is_writer():
             self.metrics = global_vars._GLOBAL_TENSORBOARD_WRITER = MetricsWriter(
                 self.run_directory.metrics_path,
@@ -187,7 +177,6 @@ class _Training:
             forward_step,
             store=environment.single_process_store(),
         )
-        self.first_step = get_args().iteration
 
     def _judge(self) -> tuple[str, int, str | None]:
         """Whether a training that came to its end is done: a finite validation loss, and learning happened."""

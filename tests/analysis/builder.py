@@ -126,7 +126,13 @@ class Root:
                     least = 2.2 + 30 * compute**-0.15
                     loss = least + curvature * math.log(m / m_opt(compute)) ** 2 + sd * self.rng.standard_normal()
                     self.add(
-                        study="classical", compute=compute, m=float(m), loss=loss, seed=seed, simulated=simulated, curve=curve
+                        study="classical",
+                        compute=compute,
+                        m=float(m),
+                        loss=loss,
+                        seed=seed,
+                        simulated=simulated,
+                        curve=curve,
                     )
         return self
 
@@ -148,7 +154,7 @@ class Root:
                     # Realised values miss their targets a little, as rounded architectures do.
                     x = density * (1 + 0.01 * math.sin(density * expansion))
                     loss = 2.5 + 30 * compute**-0.15 - 0.004 * expansion + a / (x - 6) + b * x
-                    run = self.add(
+                    self.add(
                         study="grid",
                         compute=compute,
                         m=m_opt(compute),
@@ -158,7 +164,6 @@ class Root:
                         simulated=simulated,
                     )
                     self.rows[-1] |= {"target_m_over_na": density, "target_n_over_na": expansion}
-                    assert run
         return self
 
     def write(self, name: str, rows: list[dict[str, Any]] | None = None) -> "Root":

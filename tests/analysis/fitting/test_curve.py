@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar, nnls
+
+from analysis.fitting.curve import FlooredHyperbola, ParabolaInLog, fit_curve
+from analysis.fitting.results import FitError, FitStatus
+from analysis.fitting.simulate import HyperbolaTruth, ParabolaTruth
+
+SIZES = 1e8 * 2.0 ** np.arange(5)
+DENSITIES = np.array([7.0, 8.0, 9.0, 11.0, 14.0, 17.0])
+PARABOLA = ParabolaTruth(optimum=3.3e8, minimum=3.0, curvature=0.05, sd=0.0)
+HYPERBOLA = HyperbolaTruth(a=0.06, b=0.012, intercept=2.9, floor=6.0, sd=0.0)
+
+
+def test_parabola_recovers_truth_and_band_is_where_the_curve_says():
+    fit = fit_curve(ParabolaInLog(SIZES), PARABOLA(SIZES), tolerance=1e-3)
+    assert fit.status is FitStatus.CONVERGED
+    assert fit.optimum == pytest.approx(3.3e8, rel=1e-9)
+    assert fit.minimum == pytest.approx(3.0, rel=1e-12)
+    assert PARABOLA(np.array(fit.band)) == pytest.approx([3.003, 3.003], rel=1e-9)
+
+
+def test_hyperbola_recovers_truth_and_agrees_with_a_numerical_minimum():
+    fit = fit_curve(FlooredHyperbola(DENSITIES, 6.0), HYPERBOLA(DENSITIES), tolerance=1e-3)
+    assert fit.coefficients == pytest.approx([0.06, 0.012, 2.9], rel=1e-9)
+    numerical = minimize_scalar(HYPERBOLA, bounds=(6.01, 20), method="bounded", options={"xatol": 1e-10})
+    assert fit.optimum == pytest.approx(numerical.x, rel=1e-6)
+    assert HYPERBOLA(np.array(fit.band)) == pytest.approx([1.001 * numerical.fun] * 2, rel=1e-9)
+
+
+def test_groups_share_the_shape_and_keep_their_own_intercepts():
+    group = np.repeat([12.0, 16.0, 20.0], 6)
+    x = np.tile(DENSITIES, 3) * np.linspace(0.98, 1.02, 18)
+    curve = FlooredHyperbola(x, 6.0, group)
+    fit = fit_curve(curve, HYPERBOLA(x) + 0.1 * group)
+    assert fit.coefficients == pytest.approx([0.06, 0.012, 2.9 + 1.2, 2.9 + 1.6, 2.9 + 2.0], rel=1e-8)
+    assert fit.dof == 18 - 5
+    assert curve.intercepts(fit.coefficients) == pytest.approx(0.1 * (group - 16))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_signs_agree_with_scipy_nnls(seed):
+    rng = np.random.default_rng(seed)
+    y = rng.standard_normal(6)
+    design = np.stack([1 / (DENSITIES - 6), DENSITIES, np.ones(6), -np.ones(6)], axis=1)  # the intercept is free
+    expected, norm = nnls(design, y)
+    curve = FlooredHyperbola(DENSITIES, 6.0)
+    solved = curve.solve(y)
+    assert solved[:2] == pytest.approx(expected[:2], abs=1e-8)
+    assert np.linalg.norm(y - curve.values(solved)) == pytest.approx(norm, rel=1e-8)
+
+
+def test_a_batch_equals_single_fits():
+    y = HYPERBOLA(DENSITIES) + 0.05 * np.random.default_rng(3).standard_normal((50, 6))
+    curve = FlooredHyperbola(DENSITIES, 6.0)
+    assert curve.solve(y) == pytest.approx(np.array([curve.solve(row) for row in y]))
+
+
+@given(exponent=st.integers(-12, 12), order=st.permutations(range(5)))
+@settings(max_examples=25, deadline=None)
+def test_parabola_knows_neither_units_nor_order(exponent, order):
+    y = PARABOLA(SIZES) + 0.002 * np.random.default_rng(5).standard_normal(5)
+    plain = fit_curve(ParabolaInLog(SIZES), y)
+    order = list(order)
+    other = fit_curve(ParabolaInLog(SIZES[order] * 10.0**exponent), y[order])
+    assert other.optimum / 10.0**exponent == pytest.approx(plain.optimum, rel=1e-8)
+    assert np.array(other.band) / 10.0**exponent == pytest.approx(np.array(plain.band), rel=1e-8)
+    assert other.residual_sd == pytest.approx(plain.residual_sd, rel=1e-8)
+
+
+@given(order=st.permutations(range(6)), shift=st.floats(-1, 1))
+@settings(max_examples=25, deadline=None)
+def test_hyperbola_knows_no_order_and_its_optimum_no_offset(order, shift):
+    y = HYPERBOLA(DENSITIES) + 0.002 * np.random.default_rng(5).standard_normal(6)
+    order = list(order)
+    plain = fit_curve(FlooredHyperbola(DENSITIES, 6.0), y)
+    other = fit_curve(FlooredHyperbola(DENSITIES[order], 6.0), y[order] + shift)
+    assert other.optimum == pytest.approx(plain.optimum, rel=1e-8)
+
+
+def test_trouble_is_a_status():
+    falling, u = SIZES / 100, np.log(SIZES / 3e8)
+    assert fit_curve(ParabolaInLog(falling), PARABOLA(falling)).status is FitStatus.EDGE
+    assert fit_curve(ParabolaInLog(SIZES), 3 - 0.1 * u**2).status is FitStatus.NO_MINIMUM
+    assert fit_curve(ParabolaInLog(SIZES[:2]), np.ones(2)).status is FitStatus.TOO_FEW_POINTS
+    twice = np.repeat(SIZES[:2], 2)
+    assert fit_curve(ParabolaInLog(twice), np.ones(4)).status is FitStatus.NOT_IDENTIFIABLE
+    monotone = fit_curve(FlooredHyperbola(DENSITIES, 6.0), 0.1 * DENSITIES - 0.05 / (DENSITIES - 6))
+    assert (monotone.status, monotone.optimum) == (FitStatus.EDGE, 6.0)
+    assert np.isnan(monotone.minimum)
+    assert np.isnan(monotone.band).all()
+    concave = 2 - 1 / (DENSITIES - 6) - 0.01 * DENSITIES
+    assert fit_curve(FlooredHyperbola(DENSITIES, 6.0), concave).status in (FitStatus.EDGE, FitStatus.NO_MINIMUM)
+    beyond = HyperbolaTruth(a=0.06, b=1e-4, intercept=2.9, floor=6.0, sd=0.0)
+    assert fit_curve(FlooredHyperbola(DENSITIES, 6.0), beyond(DENSITIES)).status is FitStatus.EDGE
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: ParabolaInLog(np.array([1.0, 0.0, 2.0])),
+        lambda: ParabolaInLog(np.array([1.0, np.nan, 2.0])),
+        lambda: FlooredHyperbola(np.array([6.0, 7.0, 8.0]), 6.0),
+        lambda: FlooredHyperbola(DENSITIES, 6.0, np.zeros(3)),
+        lambda: fit_curve(ParabolaInLog(SIZES), np.array([1.0, 2.0])),
+        lambda: fit_curve(ParabolaInLog(SIZES), np.array([1.0, 2.0, np.nan, 1.0, 1.0])),
+        lambda: fit_curve(ParabolaInLog(SIZES), PARABOLA(SIZES), tolerance=0.0),
+    ],
+)
+def test_impossible_input_raises(call):
+    with pytest.raises(FitError):
+        call()

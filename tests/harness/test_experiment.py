@@ -1,0 +1,50 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from harness.cli import compose
+from harness.errors import ConfigError, RunError
+from harness.experiment import Data, Experiment
+from harness.sweep import plan
+from tests.conftest import tiny_backbone, tiny_experiment
+
+DATA = Data(name="d", digest="0123", tokenizer="byte", vocab_size=257, train_tokens=10**6, validation_tokens=10**5)
+
+
+def test_golden_run_ids():
+    """A change here means that runs of the past are no longer recognised: raise SCHEMA and say why."""
+    assert tiny_experiment(None).run_id == "2545355a2bc0"
+    rows = plan(compose("sweep", ["phase=1", "scale=1e19"])).rows
+    assert [row.run_id for row in rows[:3]] == ["1859269b0c4b", "68f0a482f99e", "6bf1cfb3a5db"]
+
+
+def test_the_canonical_form_survives_json():
+    experiment = tiny_experiment(DATA)
+    again = Experiment.from_canonical(json.loads(json.dumps(experiment.canonical())))
+    assert again == experiment
+    assert again.run_id == experiment.run_id
+
+
+def test_everything_that_changes_the_loss_changes_the_run_id():
+    base = tiny_experiment(DATA)
+    others = [
+        tiny_experiment(DATA, seed=2),
+        tiny_experiment(DATA, learning_rate=0.02),
+        tiny_experiment(replace(DATA, digest="4567")),
+        tiny_experiment(None),
+        replace(base, backbone=tiny_backbone(qk_norm=False)),
+        replace(base, architecture=replace(base.architecture, hidden_size=24)),
+    ]
+    assert len({experiment.run_id for experiment in [base, *others]}) == len(others) + 1
+
+
+def test_a_newer_schema_is_refused():
+    value = tiny_experiment(DATA).canonical() | {"schema": 99}
+    with pytest.raises(RunError, match="schema 99"):
+        Experiment.from_canonical(value)
+
+
+def test_a_schedule_longer_than_the_run_is_refused():
+    with pytest.raises(ConfigError, match="12 steps"):
+        tiny_experiment(DATA, warmup_iters=9, decay_iters=4)

@@ -1,0 +1,183 @@
+import csv
+import json
+import re
+import sys
+import time
+
+import pytest
+
+from harness.cli import compose
+from harness.errors import ConfigError, DataError
+from harness.settings import budget_label
+from harness.sweep import plan, show, write
+from tests.conftest import REPOSITORY, command
+
+FIRST_COLUMNS = (
+    "run_id study compute flops_per_token tokens active_params total_params m_over_na n_over_na hidden_size num_layers "
+    "num_dense_layers num_moe_layers ffn_hidden_size moe_ffn_hidden_size num_query_heads num_kv_heads head_dim num_experts "
+    "top_k seq_length learning_rate global_batch_size train_iters embedding_params megatron_params "
+    "megatron_flops_per_token gpus est_gpu_hours target_flops_per_token target_active_params target_total_params "
+    "target_m_over_na target_n_over_na realised_compute r_attention r_dense r_moe granularity seed trunk marks"
+).split()
+
+
+def rows_of(root, name):
+    with (root / "sweeps" / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_command_of_the_paper_writes_the_published_architectures(tmp_path):
+    done = command("-m", "harness.sweep", "phase=1", "scale=1e19", f"root={tmp_path}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(tmp_path, "phase1-1e19")
+    assert list(rows[0])[: len(FIRST_COLUMNS)] == FIRST_COLUMNS
+    published = list(csv.DictReader((REPOSITORY / "tests/harness/published_architectures.csv").open()))
+    wanted = [row for row in published if row["table"] == "11"]
+    assert len(rows) == len(wanted) == 36
+    assert {row["marks"] for row in rows} == {"inferred"}
+    for row in rows:
+        density, expansion = round(float(row["target_m_over_na"])), round(float(row["target_n_over_na"]))
+        match = next(w for w in wanted if (float(w["m_over_na"]), float(w["n_over_na"])) == (density, expansion))
+        for column in ("hidden_size", "num_dense_layers", "num_moe_layers", "moe_ffn_hidden_size"):
+            assert row[column] == match[column]
+    experiments = (tmp_path / "sweeps/phase1-1e19.jsonl").read_text().splitlines()
+    assert len(experiments) == 36
+    assert json.loads(experiments[0])["training"]["train_iters"] == 10205
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sweeps"]  # no outputs/ or logs of Hydra's
+
+
+def test_all_216_points(tmp_path):
+    sweep = plan(compose("sweep", ["phase=1"]))
+    assert len(sweep.rows) == len({row.run_id for row in sweep.rows}) == 216
+    assert sweep.name == "phase1-all"
+    assert max(abs(row.point.experiment.counts.flops_per_token / row.point.targets.flops_per_token - 1)
+               for row in sweep.rows) <= 0.10  # fmt: skip
+
+
+def test_planning_imports_no_torch_and_is_quick(tmp_path):
+    code = (
+        "import sys, time; start = time.process_time()\n"
+        "from harness.cli import compose; from harness.sweep import plan, print_plan, write\n"
+        f"sweep = plan(compose('sweep', ['phase=1', 'root={tmp_path}'])); print_plan(sweep); write(sweep)\n"
+        "assert not {'torch', 'megatron', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "print('CPU', time.process_time() - start)\n"
+    )
+    done = command("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.rsplit("CPU", 1)[1]) < 10  # the budget of 2 s is measured in benchmarks/
+
+
+def test_show_prints_a_command_and_writes_nothing(tmp_path):
+    done = command("-m", "harness.sweep", "phase=1", "scale=1e19", "show=1", f"root={tmp_path / 'none'}")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "none").exists()
+    golden = (REPOSITORY / "tests/harness/golden_command_1e19.txt").read_text()
+    assert re.sub(r"/\S*/none/runs", "<root>/runs", done.stdout) == golden
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["phase=17"], "phase=17: no such study; choose one of 1, grid, classical"),
+        ([], "phase is not set"),
+        (["phase=classicl"], "did you mean 'classical'"),
+        (["phase=1", "scale=abc"], "scale=abc: .*1e18, 3e18"),
+        (["phase=1", "scale=7e19"], "scale=7e19: .*3e20"),
+        (["phase=1", "scale=[]"], "at least one"),
+        (["phase=1", "m_over_na=[5]"], "m_over_na=5: .*above 6"),
+        (["phase=1", "n_over_na=33"], "n_over_na=33: .*289/9"),
+        (["phase=1", "m_over_na=[a]"], "a number or a list of numbers"),
+        (["phse=1"], "unknown option 'phse'; did you mean 'phase'"),
+        (["phase=1", "training.warmup_shar=0"], "did you mean 'training.warmup_share'"),
+        (["phase=1", "backbone=dmo"], "backbone=dmo: no such choice; there are .*did you mean 'demo'"),
+        (["phase=1", "backbone.num_experts=many"], "backbone.num_experts='many': a value of type int"),
+        (["phase=1", "training.validation_sequences=7"], "validation_sequences=7|no power of two"),
+        (["phase=1", "training.tokens=lots"], "training.tokens=lots: it must be fixed"),
+        (["phase=1", "seeds=0"], "seeds=0"),
+        (["phase=1", "scale=1e19", "show=37"], "show=37: .*experiments 1 to 36"),
+        (["phase=1", "rules.tolerance=0.0001"], "no width is feasible"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, words, message):
+    from io import StringIO
+    from unittest.mock import patch
+
+    from harness import cli, sweep
+
+    error = StringIO()
+    with patch.object(sys, "argv", ["sweep", *words, f"root={tmp_path / 'none'}"]), patch.object(sys, "stderr", error):
+        with pytest.raises(SystemExit) as left:
+            cli.run("sweep", sweep.main)
+    assert left.value.code == 2
+    assert re.search(message, error.getvalue()), error.getvalue()
+    assert "Traceback" not in error.getvalue()
+    assert not (tmp_path / "none").exists()
+
+
+def config(tmp_path, *more):
+    return compose("sweep", ["phase=1", "scale=1e18", f"root={tmp_path}", *more])
+
+
+def test_planning_again_changes_nothing_and_other_settings_are_refused(tmp_path):
+    write(plan(config(tmp_path)))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "sweeps").iterdir()}
+    write(plan(config(tmp_path)))
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "sweeps").iterdir()}
+    planned = [json.loads(line) for line in before["phase1-1e18.jsonl"].splitlines()]
+    with_data = [value | {"data": DATA} for value in planned]  # as if its data had been there
+    (tmp_path / "sweeps/phase1-1e18.jsonl").write_text("".join(json.dumps(value) + "\n" for value in with_data))
+    with pytest.raises(ConfigError, match=r"training.weight_decay: 0.1 -> 0.2"):
+        write(plan(config(tmp_path, "training.weight_decay=0.2")))
+
+
+DATA = {
+    "name": "d", "digest": "0", "tokenizer": "byte", "vocab_size": 152064,
+    "train_tokens": 10**11, "validation_tokens": 10**9,
+}  # fmt: skip
+
+
+def test_a_sweep_grows_with_extend(tmp_path):
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    manifest = {"schema": 1, "data": DATA, "bytes": {}}
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    few = config(tmp_path, f"data.path={dataset}", "m_over_na=[9]")
+    first = write(plan(few))
+    with pytest.raises(ConfigError, match="extend=true"):
+        write(plan(config(tmp_path, f"data.path={dataset}", "m_over_na=[9, 11]")))
+    both = write(plan(config(tmp_path, f"data.path={dataset}", "m_over_na=[9, 11]", "extend=true")))
+    assert both[: len(first)] == first
+    assert len(both) == 12
+    assert [row["run_id"] for row in rows_of(tmp_path, "phase1-1e18")] == both
+
+
+def test_a_corpus_that_is_too_small_is_refused_with_both_numbers(tmp_path):
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    (dataset / "manifest.json").write_text(
+        json.dumps({"schema": 1, "data": DATA | {"train_tokens": 10**9}, "bytes": {}})
+    )
+    with pytest.raises(DataError, match=r"3,741,843,457 tokens.*1,000,000,000"):
+        plan(config(tmp_path, f"data.path={dataset}"))
+    assert plan(config(tmp_path, f"data.path={dataset}", "training.epochs=4")).rows
+
+
+def test_the_demo_spans_what_it_must():
+    rows = plan(compose("sweep", ["phase=classical", "backbone=demo"])).rows
+    for budget in {row.point.compute for row in rows}:
+        sizes = {row.point.experiment.counts.flops_per_token for row in rows if row.point.compute == budget}
+        assert len(sizes) >= 5
+        assert max(sizes) / min(sizes) > 14.4  # a factor of 16 asked for, 10% lost to rounding
+    grid = plan(compose("sweep", ["phase=1", "backbone=demo"])).rows
+    assert len(rows) + len(grid) >= 24
+    assert len({row.point.experiment.training.seed for row in grid}) == 3
+
+
+def test_budget_labels():
+    assert [budget_label(value) for value in (1e18, 3e20, 2.5e19, 5e10)] == ["1e18", "3e20", "2.5e19", "5e10"]
+
+
+def test_show_of_the_demo_is_for_a_cpu():
+    text = show(plan(compose("sweep", ["phase=1", "backbone=demo"])), 1)
+    assert text.startswith("OMP_NUM_THREADS=1 python -m harness.megatron.pretrain")
+    assert time.strftime("%Y-%m-%d") not in text
