@@ -17,15 +17,18 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.atomic import write_bytes_atomically
 from harness.errors import HarnessError, nearest
 from harness.files import canonical_json, read_json, write_atomically
+from harness.sweepfile import sweep_names
 
 TEXT_COLUMNS = ("run_id", "study", "marks", "trunk")
 """Columns that stay text, whatever they look like: twelve hexadecimal digits may read as a number."""
 
 PLANNED = ("compute", "flops_per_token", "tokens", "m_over_na", "n_over_na")
 """Numeric columns that a sweep's table must have, besides run_id and study."""
+
+TARGETS = ("target_m_over_na", "target_n_over_na")
+"""What a study asked for; equal values make a slice."""
 
 RESULT_NUMBERS = (
     "final_validation_loss",
@@ -52,11 +55,6 @@ DECISIONS = (
     ("training", "decay_iters"),
 )
 """What runs of one curve may differ in; all else of an experiment is its recipe."""
-
-
-def sweep_names(root: Path) -> list[str]:
-    """Names of the sweeps under `root`, sorted."""
-    return sorted(path.stem for path in (root / "sweeps").glob("*.csv") if not path.name.startswith("."))
 
 
 def choose_sweeps(root: Path, wanted: str | Sequence[Any] | None) -> list[str]:
@@ -104,7 +102,7 @@ def write_losses(table: pd.DataFrame, root: Path) -> list[Path]:
     parquet, csv = root / "losses.parquet", root / "losses.csv"
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
-    write_bytes_atomically(parquet, buffer.getvalue())
+    write_atomically(parquet, buffer.getvalue())
     write_atomically(csv, table.to_csv(index=False))
     return [parquet, csv]
 
@@ -126,6 +124,9 @@ def _read_sweep(root: Path, name: str) -> pd.DataFrame:
             wrong = table.loc[numbers.isna() | (numbers <= 0), column].iloc[0]
             raise HarnessError(f"{path}: {column} holds {wrong!r}; it must be a positive number: plan the sweep again")
         table[column] = numbers
+    for column in TARGETS:
+        if column in table:  # a ratio recomputed from two numbers may differ in its last digit within one slice
+            table[column] = pd.to_numeric(table[column], errors="coerce").round(9)
     return table.assign(sweep=name)
 
 

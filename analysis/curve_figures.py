@@ -15,12 +15,17 @@ from analysis.text import flops
 
 
 def draw_isoflop(law: Law) -> Figure:
-    """Loss against M, a colour for each budget: runs (repeated seeds share an abscissa), parabola, optimum."""
+    """Loss against M, a colour a budget: runs (repeated seeds share an abscissa), parabola, optimum.
+
+    Crosses are runs outside the window about the minimum that the parabola is fitted to.
+    """
     figure = Figure(figsize=(8.6, 4.8), layout="constrained")
     axes = figure.subplots()
     for colour, budget in zip(budget_colours(len(law.budgets)), law.budgets, strict=True):
         x, y = budget.curve.x, _losses(budget)
         axes.plot(x, y, "o", color=colour, markersize=5, markerfacecolor="none", zorder=6)
+        far = budget.outside
+        axes.plot(far[law.x], far["final_validation_loss"], "x", color=colour, markersize=4, alpha=0.6, zorder=6)
         label = f"{flops(budget.compute)}: {budget.status}"
         if not np.isfinite(budget.fit.coefficients).all():
             axes.plot([], [], "o", color=colour, markerfacecolor="none", label=label)
@@ -37,6 +42,8 @@ def draw_isoflop(law: Law) -> Figure:
     readable_log(axes.xaxis)
     axes.set_xlabel(law.x_label)
     axes.set_ylabel("final validation loss, nats per token")
+    if any(len(budget.outside) for budget in law.budgets):
+        axes.plot([], [], "x", color=GREY, markersize=4, label="outside the fitted window")
     axes.legend(title="budget and its minimum", loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     _mark_simulated(axes, law)
     return figure

@@ -21,14 +21,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from analysis.atomic import write_bytes_atomically
 from analysis.curve_figures import draw_isoflop, draw_m_over_na
 from analysis.fitting.bootstrap import interval
 from analysis.laws import M_OVER_NA_FLOOR, Law
 from analysis.relations import Relation
 from analysis.style import BLUE, GREY, ORANGE, STYLE, budget_colours, log_budgets, panels, readable_log
 from analysis.text import flops
-from harness.files import read_json_lines
+from harness.files import read_json_lines, write_atomically
 
 MOST_PANELS = 12
 """Of loss curves: more would be too small to read."""
@@ -63,7 +62,7 @@ def draw_figures(table: pd.DataFrame, laws: Sequence[Law], root: Path) -> dict[s
                 continue
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png", metadata={"Software": None})
-        write_bytes_atomically(path, buffer.getvalue())
+        write_atomically(path, buffer.getvalue())
         drawn[name] = path
     return drawn
 

@@ -20,6 +20,16 @@ from analysis.text import flops
 M_OVER_NA_FLOOR = 6.0
 """M/N_a of a model without attention scores; every architecture is above it (paper, Eq. 5)."""
 
+WINDOW = 3.0
+"""An IsoFLOP parabola is fitted to sizes within this factor of the size with the least loss: further out the loss bends
+differently on both sides (capacity on one, steps on the other), and a parabola through all of it misses the minimum."""
+
+TIE = 0.05
+"""Sizes whose distances (in ln x) from the best one differ by less than this share are equally near."""
+
+LEAST_SIZES = 4
+"""The window is widened until it holds this many different sizes: one more than a parabola has coefficients."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Law:
@@ -51,26 +61,49 @@ class Law:
     """Whether any point is simulated."""
 
     @property
+    def points_outside(self) -> list[tuple[str, str]]:
+        """Run id and reason of usable runs that no curve was fitted to, because they are far from the minimum."""
+        return [
+            (str(run), f"outside the window: {self.x} = {value:.4g}, and the curve is fitted near the least loss")
+            for budget in self.budgets
+            for run, value in zip(budget.outside["run_id"], budget.outside[self.x], strict=True)
+        ]
+
+    @property
     def fitted(self) -> bool:
         """Whether there is a law at all."""
         return bool(self.relations)
 
 
-def fit_laws(table: pd.DataFrame, bootstrap: Bootstrap) -> tuple[list[Law], dict[str, SeedNoise]]:
-    """Every law that `table` (of `analysis.collect.collect`) has a study for, and the noise between seeds."""
+def fit_laws(
+    table: pd.DataFrame, bootstrap: Bootstrap, window: float | None = WINDOW
+) -> tuple[list[Law], dict[str, SeedNoise]]:
+    """Every law that `table` (of `analysis.collect.collect`) has a study for, and the noise between seeds.
+
+    `window`: see `WINDOW`; None fits the parabolas to all sizes.
+    """
     noise = seed_noise(table[table["left_out"].isna()])
-    fits = {"classical": fit_classical, "grid": fit_m_over_na}
-    present = set(table["study"])
-    return [
-        fit(table[table["study"] == study], noise, bootstrap) for study, fit in fits.items() if study in present
-    ], noise
+    laws = []
+    if len(rows := table[table["study"] == "classical"]):
+        laws.append(fit_classical(rows, noise, bootstrap, window))
+    if len(rows := table[table["study"] == "grid"]):
+        laws.append(fit_m_over_na(rows, noise, bootstrap))
+    return laws, noise
 
 
-def fit_classical(table: pd.DataFrame, noise: dict[str, SeedNoise], bootstrap: Bootstrap) -> Law:
+def fit_classical(
+    table: pd.DataFrame, noise: dict[str, SeedNoise], bootstrap: Bootstrap, window: float | None = WINDOW
+) -> Law:
     """M_opt(C) and D_opt(C) = C / M_opt from IsoFLOP curves, loss against ln M, M realised (paper, section 4.2.1)."""
     used, left_out = _split(table, ["flops_per_token"])
+    near = f", within a factor {window:g} of the least loss" if window else ""
     budgets = _budgets(
-        "classical", used, lambda rows: ParabolaInLog(_column(rows, "flops_per_token")), noise, bootstrap
+        "classical",
+        used,
+        lambda rows: ParabolaInLog(_column(rows, "flops_per_token")),
+        noise,
+        bootstrap,
+        lambda rows: near_minimum(_column(rows, "flops_per_token"), _column(rows, "final_validation_loss"), window),
     )
     compute, optimum, draws = _optima(budgets)
     relations: list[Relation] = []
@@ -90,7 +123,8 @@ def fit_classical(table: pd.DataFrame, noise: dict[str, SeedNoise], bootstrap: B
         id="classical",
         study="classical",
         title="Compute-optimal size and tokens",
-        form="loss = c0 + c1 u + c2 u^2, u = ln(M / x0), at each C; M_opt = k C^e; D_opt = C / M_opt = k' C^(1 - e)",
+        form=f"loss = c0 + c1 u + c2 u^2, u = ln(M / x0), at each C{near}; "
+        "M_opt = k C^e; D_opt = C / M_opt = k' C^(1 - e)",
         unit="FLOPs per token",
         x="flops_per_token",
         x_label="M, training FLOPs per token",
@@ -157,23 +191,52 @@ def _split(
     ]
 
 
+def near_minimum(x: Array, y: Array, window: float | None) -> Array:
+    """Which points lie within a factor `window` of the x with the least mean y; shape (n,), bool.
+
+    Where that leaves fewer than `LEAST_SIZES` different x, the nearest ones (in ln x, ties together) are taken instead.
+    `window` None takes all.
+    """
+    sizes = np.unique(x)
+    if window is None or len(sizes) <= LEAST_SIZES:
+        return np.ones(len(x), dtype=bool)
+    best = sizes[np.argmin([y[x == size].mean() for size in sizes])]
+    distance = np.abs(np.log(x / best))
+    nearest = np.sort(np.abs(np.log(sizes / best)))[LEAST_SIZES - 1]
+    return np.asarray(distance <= max(np.log(window), nearest * (1 + TIE)))
+
+
 def _budgets(
     law: str,
     used: pd.DataFrame,
     make_curve: Callable[[pd.DataFrame], Curve],
     noise: dict[str, SeedNoise],
     bootstrap: Bootstrap,
+    choose: Callable[[pd.DataFrame], Array] | None = None,
 ) -> list[Budget]:
-    """Each budget's minimum, by rising compute. Noise is the study's own where it repeated seeds, else pooled."""
+    """Each budget's minimum, by rising compute. Noise is the study's own where it repeated seeds, else pooled.
+
+    `choose` picks the rows of a budget that the curve is fitted to; None takes all.
+    """
     study = str(used["study"].iloc[0]) if len(used) else ""
     own = noise.get(study)
     seeds, seeds_of = (own, f"study {study}") if own and own.dof else (noise["pooled"], "other studies")
-    return [
-        find_minimum(
-            law, float(rows["compute"].iloc[0]), rows, make_curve, seeds=seeds, seeds_of=seeds_of, bootstrap=bootstrap
+    budgets = []
+    for _, rows in used.groupby("compute", sort=True):
+        chosen = np.asarray(np.ones(len(rows)) if choose is None else choose(rows), dtype=bool)
+        budgets.append(
+            find_minimum(
+                law,
+                float(rows["compute"].iloc[0]),
+                rows[chosen],
+                make_curve,
+                outside=rows[np.logical_not(chosen)],
+                seeds=seeds,
+                seeds_of=seeds_of,
+                bootstrap=bootstrap,
+            )
         )
-        for _, rows in used.groupby("compute", sort=True)
-    ]
+    return budgets
 
 
 def _optima(budgets: list[Budget]) -> tuple[Array, Array, Array]:

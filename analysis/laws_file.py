@@ -79,7 +79,9 @@ def _law(law: Law) -> dict[str, Any]:
         },
         "failed_resamples": law.relations[0].failed if law.relations else None,
         "points_used": sorted(run for budget in law.budgets for run in budget.points["run_id"]),
-        "points_left_out": [{"run_id": run, "reason": reason} for run, reason in sorted(law.points_left_out)],
+        "points_left_out": [
+            {"run_id": run, "reason": reason} for run, reason in sorted([*law.points_left_out, *law.points_outside])
+        ],
         "flags": list(law.flags),
         "simulated": law.simulated,
     }

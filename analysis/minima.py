@@ -61,6 +61,8 @@ class Budget:
     """The status in a sentence."""
     points: pd.DataFrame
     """The runs, in the order of `curve.x`."""
+    outside: pd.DataFrame
+    """Usable runs of the budget that the curve was not fitted to: outside the window about its minimum."""
     curve: Curve
     """Loss (nats a token) against the studied quantity."""
     fit: CurveFit
@@ -88,11 +90,14 @@ def find_minimum(
     points: pd.DataFrame,
     make_curve: Callable[[pd.DataFrame], Curve],
     *,
+    outside: pd.DataFrame,
     seeds: SeedNoise,
     seeds_of: str,
     bootstrap: Bootstrap,
 ) -> Budget:
     """Fit the curve that `make_curve` builds on `points` (usable rows of one budget) and judge its minimum.
+
+    `outside` are the budget's other usable rows; they are kept for figures and lists only.
 
     `seeds` is the noise between seeds and `seeds_of` says where it was measured. The larger of it and of the curve's
     own residual scatter is drawn: seeds do not show that the curve's form is wrong, few residuals may be small.
@@ -118,6 +123,7 @@ def find_minimum(
         status=status,
         why=why,
         points=points,
+        outside=outside,
         curve=curve,
         fit=fit,
         noise=noise,

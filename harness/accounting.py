@@ -1,29 +1,25 @@
 """Parameters and FLOPs of an architecture (paper, Appendix A and Eq. 3, as corrected in docs/paper.md).
 
 The paper's counts leave out embeddings, the router and norms; `M` is forward and backward together. Each formula works
-on numbers and, elementwise, on numpy arrays, so that the solver prices every width of a study at once.
+on numbers and, elementwise, on numpy arrays of them, so that the solver prices every width of a study at once.
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 from harness.architecture import Architecture, Backbone
 
-Number = TypeVar("Number")
-"""A float, an int, or a numpy array of either."""
 
-
-def attention_params(backbone: Backbone, hidden_size: Number) -> Number:
+def attention_params[Number](backbone: Backbone, hidden_size: Number) -> Number:
     """P_attn = 2 d d_qkv (N_q + N_kv), parameters of one layer's query, key, value and output projections."""
     return 2 * hidden_size * backbone.head_dim * (backbone.num_query_heads + backbone.num_kv_heads)  # type: ignore
 
 
-def score_flops(backbone: Backbone, num_layers: Number) -> Number:
+def score_flops[Number](backbone: Backbone, num_layers: Number) -> Number:
     """6 S N_q d_qkv L, training FLOPs per token of causal attention's scores and weighted sums."""
     return 6 * backbone.seq_length * backbone.num_query_heads * backbone.head_dim * num_layers  # type: ignore
 
 
-def active_params(
+def active_params[Number](
     backbone: Backbone, d: Number, l_dense: Number, l_moe: Number, d_ffn: Number, d_expert: Number
 ) -> Number:
     """N_a = P_attn L + 3 d d_d L_d + 3 d d_m (K+1) L_m (Eq. 3)."""
@@ -31,7 +27,7 @@ def active_params(
     return attention + 3 * d * d_ffn * l_dense + 3 * d * d_expert * backbone.active_experts * l_moe  # type: ignore
 
 
-def idle_params(backbone: Backbone, d: Number, l_moe: Number, d_expert: Number) -> Number:
+def idle_params[Number](backbone: Backbone, d: Number, l_moe: Number, d_expert: Number) -> Number:
     """N - N_a = 3 d d_m (N_e - K) L_m (Eq. 3)."""
     return 3 * d * d_expert * backbone.idle_experts * l_moe  # type: ignore
 

@@ -1,7 +1,7 @@
 """What every command of the project shares: Hydra composes the configuration, and mistakes end in one plain message.
 
-    def main() -> None:
-        run("sweep", task)      # composes configs/sweep.yaml with the overrides on the command line, calls task(config)
+def main() -> None:
+    run("sweep", task)      # composes configs/sweep.yaml with the overrides on the command line, calls task(config)
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import HarnessError, nearest
@@ -77,7 +77,8 @@ def _explain(config_name: str, error: Exception) -> str:
         known = _keys(compose(config_name))
         parent = key.rpartition(".")[0]
         siblings = sorted(name for name in known if name.rpartition(".")[0] == parent)
-        return f"unknown option {key!r}{nearest(key, known)}\nvalid options{f' of {parent}' if parent else ''}: {', '.join(siblings)}"
+        where = f" of {parent}" if parent else ""
+        return f"unknown option {key!r}{nearest(key, known)}\nvalid options{where}: {', '.join(siblings)}"
     return f"{error}".strip() + (f" ({str(cause).splitlines()[0]})" if cause and str(cause) not in str(error) else "")
 
 
@@ -85,8 +86,8 @@ def _keys(config: DictConfig, prefix: str = "") -> list[str]:
     """Every settable key as the command line spells it; mappings with free keys are left out."""
     keys = []
     for key in config:
-        name = f"{prefix}{key}"
+        name = f"{prefix}{key!s}"
         keys.append(name)
-        if OmegaConf.is_dict(child := config._get_node(key)) and not child._is_none() and not child._is_missing():
+        if isinstance(child := config[key], DictConfig):
             keys.extend(_keys(child, f"{name}."))
     return keys

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text` such that a reader, or a crash at any moment, sees the old file or the new one, whole.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace `path` by `content` such that a reader, or a crash at any moment, sees the old file or the new one, whole.
 
     Raises:
         OSError: the directory does not exist, or the disk is full; the old file is then untouched.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

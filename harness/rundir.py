@@ -176,7 +176,9 @@ class RunDirectory:
         """Record that this process starts the run now; an earlier attempt without an end was killed."""
         status = self.status()
         earlier = tuple(
-            replace(attempt, end="killed", ended=now(), message="vanished without a word") if attempt.end is None else attempt
+            replace(attempt, end="killed", ended=now(), message="vanished without a word")
+            if attempt.end is None
+            else attempt
             for attempt in status.attempts
         )
         attempt = Attempt(

@@ -109,8 +109,10 @@ def width_bounds(backbone: Backbone, targets: Targets) -> tuple[float, float]:
     left = targets.active_params - 3 * backbone.active_experts * _expert_area(backbone, targets)
     attention = attention_params(backbone, 1.0) * layers
     if left <= 0 or layers <= 0:
-        raise InfeasibleError(f"M={targets.flops_per_token:.4g}, N_a={targets.active_params:.4g}, N={targets.total_params:.4g} "
-                              "leave no parameters for attention: lower N/N_a or raise M/N_a")
+        raise InfeasibleError(
+            f"M={targets.flops_per_token:.4g}, N_a={targets.active_params:.4g}, N={targets.total_params:.4g} "
+            "leave no parameters for attention: lower N/N_a or raise M/N_a"
+        )
     upper = left / attention
     square = 3 * backbone.ffn_ratio * layers
     lower = (math.sqrt(attention**2 + 4 * square * left) - attention) / (2 * square)
@@ -129,7 +131,8 @@ def feasible_widths(backbone: Backbone, targets: Targets, rules: Rules) -> np.nd
     solution = solve(backbone, targets, widths)
     inside = (solution.num_dense_layers >= 0) & (solution.num_moe_layers > 0)
     widths, solution = widths[inside], solve(backbone, targets, widths[inside])
-    return widths[worst_deviation(backbone, targets, widths, *_round(solution, rules)) <= rules.tolerance]
+    good = worst_deviation(backbone, targets, widths, *_round(solution, rules)) <= rules.tolerance
+    return np.asarray(widths[good])
 
 
 def worst_deviation(backbone: Backbone, targets: Targets, d: Any, l_dense: Any, l_moe: Any, d_expert: Any) -> Any:
@@ -156,7 +159,8 @@ def proxy_width(backbone: Backbone, targets: Targets, rules: Rules) -> int:
     if not len(widths):
         lower, upper = width_bounds(backbone, targets)
         raise InfeasibleError(
-            f"no width is feasible for M={targets.flops_per_token:.5g}, M/N_a={targets.flops_per_token / targets.active_params:.4g}, "
+            f"no width is feasible for M={targets.flops_per_token:.5g}, "
+            f"M/N_a={targets.flops_per_token / targets.active_params:.4g}, "
             f"N/N_a={targets.total_params / targets.active_params:.4g}: of the multiples of {rules.hidden_size_step} between "
             f"{lower:.1f} and {upper:.1f} none gives M, N_a and N within {rules.tolerance:.0%} of the targets after rounding; "
             "change a ratio, or allow a larger tolerance"

@@ -130,8 +130,8 @@ def columns(row: Row) -> dict[str, Any]:
         "target_flops_per_token": targets.flops_per_token,
         "target_active_params": targets.active_params,
         "target_total_params": targets.total_params,
-        "target_m_over_na": targets.flops_per_token / targets.active_params,
-        "target_n_over_na": targets.total_params / targets.active_params,
+        "target_m_over_na": _asked(targets.flops_per_token / targets.active_params),
+        "target_n_over_na": _asked(targets.total_params / targets.active_params),
         "realised_compute": counts.flops_per_token * experiment.tokens,
         "r_attention": counts.r_attention,
         "r_dense": counts.r_dense,
@@ -168,10 +168,15 @@ def write(sweep: Sweep) -> list[str]:
     writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    write_atomically(sweep.file(".yaml"), OmegaConf.to_yaml(sweep.config, resolve=True))
     write_json_lines(sweep.file(".jsonl"), experiments.values())
     write_atomically(sweep.file(".csv"), table.getvalue())
-    write_atomically(sweep.file(".yaml"), OmegaConf.to_yaml(sweep.config, resolve=True))
     return list(experiments)
+
+
+def _asked(ratio: float) -> float:
+    """A target ratio as it was asked for, without the rounding of having been multiplied and divided."""
+    return float(f"{ratio:.12g}")
 
 
 def _text(value: Any) -> Any:
@@ -244,7 +249,9 @@ def _bill(sweep: Sweep) -> Any:
 
     unit, what = ("core-hours", "one core") if sweep.cluster.gpus_per_node == 0 else ("GPU-hours", "estimated")
     bill = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
-    bill.title = f"\nBill on cluster {sweep.cluster.name} ({what}); FLOPs with the output layer, as Megatron counts them"
+    bill.title = (
+        f"\nBill on cluster {sweep.cluster.name} ({what}); FLOPs with the output layer, as Megatron counts them"
+    )
     for name in ("budget", "runs", "tokens", "FLOPs (M D)", "FLOPs (Megatron)", unit, "longest run"):
         bill.add_column(name, justify="right")
     budgets = sorted({row.point.compute for row in sweep.rows})

@@ -28,8 +28,8 @@ class WrittenSweep:
 
 
 def sweep_names(root: Path) -> list[str]:
-    """The sweeps under `root`."""
-    return sorted(path.stem for path in (root / "sweeps").glob("*.jsonl"))
+    """The sweeps under `root`, sorted; a sweep's table is written last, so what is listed is whole."""
+    return sorted(path.stem for path in (root / "sweeps").glob("[!.]*.csv"))
 
 
 def load_sweep(root: Path, name: str | None) -> WrittenSweep:
@@ -41,7 +41,11 @@ def load_sweep(root: Path, name: str | None) -> WrittenSweep:
     """
     names = sweep_names(root)
     if name not in names:
-        start = "sweep is not set" if name is None else f"sweep={name}: no such sweep in {root}/sweeps{nearest(name, names)}"
+        start = (
+            "sweep is not set"
+            if name is None
+            else f"sweep={name}: no such sweep in {root}/sweeps{nearest(name, names)}"
+        )
         there = f"there are {', '.join(names)}" if names else "there is none; plan one with python -m harness.sweep"
         raise ConfigError(f"{start} ({there})")
     values = read_json_lines(root / "sweeps" / f"{name}.jsonl")

@@ -66,8 +66,12 @@ class LocalLauncher:
             return EXIT_FAILED if diverged else 0
         if importlib.util.find_spec("megatron") is None:
             raise ConfigError("megatron-core is not installed: pip install -e '.[train]' -c constraints.txt")
-        print(f"sweep {name}: {done} of {len(sweep.experiments)} runs are done; training {len(jobs)}, {self.slots} at a time")
-        tally = Tally(total=len(sweep.experiments), work=sum(job.seconds for job in jobs), done=done, failed=len(diverged))
+        print(
+            f"sweep {name}: {done} of {len(sweep.experiments)} runs are done; training {len(jobs)}, {self.slots} at a time"
+        )
+        tally = Tally(
+            total=len(sweep.experiments), work=sum(job.seconds for job in jobs), done=done, failed=len(diverged)
+        )
         progress = make_progress()
         session = _Session(self, jobs, tally, progress)
         try:
@@ -181,7 +185,9 @@ class _Session:
             self.progress.note(f"done     {job.label}, validation loss {loss:.4f}")
             return
         if status.state == "running":  # it ended without a word: record that for whoever looks
-            job.run.end_attempt(end="killed", exit_code=code, message=f"killed by signal {-code}" if code < 0 else "vanished")
+            job.run.end_attempt(
+                end="killed", exit_code=code, message=f"killed by signal {-code}" if code < 0 else "vanished"
+            )
         if self.interrupts:
             self.progress.note(f"stopped  {job.label}")
         elif code < 0 and self.starts[job.run.run_id] <= self.launcher.retries:
@@ -195,7 +201,7 @@ class _Session:
             log = job.run.logs / f"attempt-{max(1, len(status.attempts))}.log"
             self.progress.note(f"{status.state:8s} {job.label}: {message or f'exit code {code}'} (log: {log})")
 
-    def _interrupt(self, number: int, frame: Any) -> None:
+    def _interrupt(self, *_signal: Any) -> None:
         self.interrupts += 1
         if self.interrupts == 1:
             self.progress.note(f"stopping: {len(self.running)} runs save a checkpoint; once more to stop at once")

@@ -38,7 +38,12 @@ def command(*words: str, cwd: Path | None = None, timeout: float = 300) -> subpr
     """Run ``python <words>`` as a user would, in `cwd`."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ignore"}
     return subprocess.run(
-        [sys.executable, *words], cwd=cwd or REPOSITORY, env=environment, capture_output=True, text=True, timeout=timeout
+        [sys.executable, *words],
+        cwd=cwd or REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
 
 

@@ -28,7 +28,8 @@ class PowerLaw:
     @property
     def coefficient(self) -> Array:
         """k of y = floor + k x^e."""
-        return np.asarray(np.exp(np.log(self.at_reference) - self.exponent * np.log(self.reference)))
+        with np.errstate(over="ignore"):  # a resample of nearly flat optima may have any exponent
+            return np.asarray(np.exp(np.log(self.at_reference) - self.exponent * np.log(self.reference)))
 
     def __call__(self, x: float) -> Array:
         """y at the abscissa `x`, one value for each law of the batch."""

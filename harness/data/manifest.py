@@ -1,9 +1,9 @@
 """A prepared dataset's manifest: what an experiment records of its data, and where the files lie.
 
-    <dataset>/manifest.json
-              train.bin train.idx            Megatron indexed dataset
-              validation.bin validation.idx  the one fixed validation part; each document is in one part only
-              cache/                         Megatron's sample indices
+<dataset>/manifest.json
+          train.bin train.idx            Megatron indexed dataset
+          validation.bin validation.idx  the one fixed validation part; each document is in one part only
+          cache/                         Megatron's sample indices
 """
 
 from dataclasses import asdict
@@ -55,7 +55,9 @@ def check_data(experiment: Experiment, directory: Path | None) -> Path:
         raise DataError(f"run {experiment.run_id} needs dataset {experiment.data.name!r}: give data.path=<directory>")
     present = read_manifest(directory)
     if present is None:
-        raise DataError(f"no dataset in {directory}: prepare it (python -m harness.data), or give data.path=<directory>")
+        raise DataError(
+            f"no dataset in {directory}: prepare it (python -m harness.data), or give data.path=<directory>"
+        )
     if present != experiment.data:
         raise DataError(
             f"run {experiment.run_id} was planned on dataset {experiment.data.name!r} ({experiment.data.digest}), "

@@ -192,7 +192,9 @@ def _device(training: Training, layout: Layout) -> list[str]:
     ]
     if layout.gpus == 0:
         if training.precision != "fp32":
-            raise ConfigError(f"training.precision={training.precision} on a CPU: use fp32 (bf16 is 7 times slower there)")
+            raise ConfigError(
+                f"training.precision={training.precision} on a CPU: use fp32 (bf16 is 7 times slower there)"
+            )
         return [
             *common,
             *_flag("distributed-backend", "gloo"),

@@ -7,7 +7,7 @@ from megatron.core.transformer.dot_product_attention import DotProductAttention
 from torch.nn.functional import scaled_dot_product_attention
 
 
-class FusedAttention(DotProductAttention):
+class FusedAttention(DotProductAttention):  # type: ignore[misc]
     """Causal grouped-query attention without dropout, for packed-free batches.
 
     Takes and returns what Megatron's class does: query [S, B, N_q, d_qkv], key and value [S, B, N_kv, d_qkv], result
@@ -19,9 +19,7 @@ class FusedAttention(DotProductAttention):
         if self.config.attention_dropout:
             raise ValueError(f"attention dropout {self.config.attention_dropout}: this attention has none; use 0")
 
-    def forward(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
-    ) -> torch.Tensor:
+    def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         """Attend causally."""
         # [S, B, heads, dim] -> [B, heads, S, dim]
         query, key, value = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))

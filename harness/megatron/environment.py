@@ -40,7 +40,6 @@ def preload() -> None:
 
         cpu.install()
     import megatron.core.datasets.utils as dataset_utils
-    import megatron.training.training
 
     import harness.megatron.task  # noqa: F401
 

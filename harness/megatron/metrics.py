@@ -119,4 +119,4 @@ def smoothed_final_loss(rows: list[dict[str, Any]], share: float = 0.05, least: 
     if not losses:
         return None
     last = losses[-max(least, round(share * rows[-1]["step"])) :]
-    return sum(last) / len(last)
+    return float(sum(last) / len(last))

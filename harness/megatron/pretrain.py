@@ -33,7 +33,9 @@ def main(argv: list[str] | None = None) -> int:
         add_help=False,
     )
     parser.add_argument("--run-dir", type=Path, required=True, help="directory of the run; made if it is missing")
-    parser.add_argument("--keep-checkpoints", action="store_true", help="keep the last checkpoint of a run that is done")
+    parser.add_argument(
+        "--keep-checkpoints", action="store_true", help="keep the last checkpoint of a run that is done"
+    )
     own, flags = parser.parse_known_args(argv)
     try:
         return train(RunDirectory.at(own.run_dir.absolute()), flags, keep_checkpoints=own.keep_checkpoints)
@@ -160,13 +162,13 @@ class _Training:
                 tensorboard=global_vars.get_tensorboard_writer(),
                 progress=self._progress,
             )
-        megatron_stop = signal.getsignal(signal.SIGTERM)
+        megatron_stop: Any = signal.getsignal(signal.SIGTERM)
 
         def stop(number: int, frame: Any) -> None:
             if self._stop_requested and number == signal.SIGINT:
                 raise KeyboardInterrupt  # the second Ctrl-C does not wait for a checkpoint
             self._stop_requested = True
-            megatron_stop(number, frame)  # type: ignore[operator]
+            megatron_stop(number, frame)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
@@ -185,7 +187,7 @@ class _Training:
         from harness.megatron.result import diverged, write_result
 
         result = write_result(self.run_directory, self.metrics)
-        if (reason := diverged(self.run_directory, result)) is not None:
+        if (reason := diverged(result)) is not None:
             return "diverged", DIVERGED, reason
         return "done", 0, None
 

@@ -62,7 +62,7 @@ def write_result(run: RunDirectory, metrics: MetricsWriter) -> dict[str, Any]:
     return result
 
 
-def diverged(run: RunDirectory, result: dict[str, Any]) -> str | None:
+def diverged(result: dict[str, Any]) -> str | None:
     """Why a finished run must not enter a fit, or None: no finite loss, or one above the first."""
     if result["final_validation_loss"] is None:
         return "the final validation loss is not finite"

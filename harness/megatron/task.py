@@ -39,7 +39,7 @@ def build_datasets(sizes: tuple[int, int, int], vp_stage: int | None = None) -> 
 
     def build(part_config: GPTDatasetConfig, part_sizes: list[int | None]) -> list[Any]:
         here = partial(_has_batches, vp_stage)
-        return BlendedMegatronDatasetBuilder(GPTDataset, part_sizes, here, part_config).build()
+        return list(BlendedMegatronDatasetBuilder(GPTDataset, part_sizes, here, part_config).build())
 
     train = build(config, [sizes[0], 0, 0])[0]
     fixed = replace(config, random_seed=VALIDATION_SEED, blend_per_split=[None, parts[1], None])
@@ -51,7 +51,7 @@ build_datasets.is_distributed = True  # type: ignore[attr-defined]  # the builde
 
 
 def _has_batches(vp_stage: int | None) -> bool:
-    return is_first_or_last_pipeline_stage(vp_stage) and mpu.get_tensor_model_parallel_rank() == 0
+    return bool(is_first_or_last_pipeline_stage(vp_stage)) and bool(mpu.get_tensor_model_parallel_rank() == 0)
 
 
 def get_batch(data_iterator: Any, vp_stage: int | None = None) -> dict[str, Any]:
@@ -87,7 +87,9 @@ def get_batch(data_iterator: Any, vp_stage: int | None = None) -> dict[str, Any]
     )
 
 
-def loss_sum(loss_mask: torch.Tensor, losses: torch.Tensor, model: Any = None) -> tuple[torch.Tensor, ...]:
+def loss_sum(
+    loss_mask: torch.Tensor, losses: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
     """Summed cross entropy (nats) of a micro-batch, its number of tokens, and both for the log.
 
     Raises:
@@ -102,11 +104,11 @@ def loss_sum(loss_mask: torch.Tensor, losses: torch.Tensor, model: Any = None) -
                 result=total, rejection_func=rejected, message=f"found {kind} in the forward pass", tolerance=0.0
             )
     tokens = mask.sum().detach().to(torch.int)
-    return total, tokens, {"lm loss": torch.stack([total.detach(), tokens.to(total.dtype)])}  # type: ignore[return-value]
+    return total, tokens, {"lm loss": torch.stack([total.detach(), tokens.to(total.dtype)])}
 
 
-def forward_step(data_iterator: Any, model: Any, return_schedule_plan: bool = False) -> tuple[Any, Any]:
+def forward_step(data_iterator: Any, model: Any) -> tuple[Any, Any]:
     """Megatron's forward step: per-token losses of the next micro-batch, and how to reduce them."""
     batch = get_batch(data_iterator)
     output = model(batch["tokens"], batch["position_ids"], None, labels=batch["labels"], loss_mask=batch["loss_mask"])
-    return output, partial(loss_sum, batch["loss_mask"], model=model)
+    return output, partial(loss_sum, batch["loss_mask"])

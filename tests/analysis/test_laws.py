@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.collect import collect
-from analysis.laws import Law, fit_laws
+from analysis.laws import WINDOW, Law, fit_laws, near_minimum
 from analysis.minima import Bootstrap
 from analysis.noise import seed_noise
 from tests.analysis.builder import EXCESS_EXPONENT, M_EXPONENT, Root, m_opt, m_over_na_opt
@@ -14,8 +14,8 @@ from tests.analysis.builder import EXCESS_EXPONENT, M_EXPONENT, Root, m_opt, m_o
 FEW = Bootstrap(resamples=400, seed=0)
 
 
-def laws_of(root: Root) -> dict[str, Law]:
-    laws, _ = fit_laws(collect(root.write("s").path, ["s"]), FEW)
+def laws_of(root: Root, window: float | None = WINDOW) -> dict[str, Law]:
+    laws, _ = fit_laws(collect(root.write("s").path, ["s"]), FEW, window)
     return {law.id: law for law in laws}
 
 
@@ -130,7 +130,7 @@ def test_a_curve_that_misses_its_runs_says_so(root):
     root.classical(budgets=(1e11,), sd=1e-3, seeds=5, points=7)
     ids = [row["run_id"] for row in root.rows]
     root.result(ids[0], final_validation_loss=4.0)
-    (budget,) = laws_of(root)["classical"].budgets
+    (budget,) = laws_of(root, window=None)["classical"].budgets
     assert any("its form is in doubt" in flag for flag in budget.flags)
 
 
@@ -145,3 +145,49 @@ def test_points_at_or_below_the_floor_are_left_out_of_that_law(root):
     root.rows[0]["m_over_na"] = 5.9
     law = laws_of(root)["m_over_na"]
     assert law.points_left_out == ((root.rows[0]["run_id"], "m_over_na is 5.9, not above 6"),)
+
+
+def test_the_window_holds_what_is_near_the_least_loss():
+    x = np.array([1, 2, 4, 8, 16, 32, 8.0])
+    y = np.array([9, 5, 3, 1, 2, 6, 1.2])
+    assert near_minimum(x, y, 2.5).tolist() == [
+        False,
+        True,
+        True,
+        True,
+        True,
+        True,
+        True,
+    ]  # four sizes at least, and ties
+    assert near_minimum(x, y, 1.5).tolist() == near_minimum(x, y, 2.5).tolist()
+    assert near_minimum(x, y, 8.5).all()
+    assert near_minimum(x, y, None).all()
+    assert near_minimum(x, -x, 3).tolist() == [False, False, True, True, True, True, True]  # the best is at the end
+
+
+def test_an_asymmetric_curve_needs_the_window_and_names_what_it_leaves_out(root):
+    """Steep where capacity runs out, flat where steps do: a parabola through all of it misses the minimum."""
+    root.classical(budgets=(1e11, 4e11), sd=1e-3, points=9)
+    for row in root.rows:
+        u = np.log(row["flops_per_token"] / m_opt(row["compute"]))
+        bent = 2.0 + 0.05 * (np.exp(-1.6 * u) + 1.6 * u) - 0.012 * max(u, 0) ** 3
+        root.result(row["run_id"], final_validation_loss=float(bent))
+    law, whole = laws_of(root)["classical"], laws_of(root, window=None)["classical"]
+    for near, all_sizes in zip(law.budgets, whole.budgets, strict=True):
+        assert abs(np.log(near.optimum[0] / m_opt(near.compute))) < abs(
+            np.log(max(all_sizes.optimum[0], 1e-9) / m_opt(near.compute))
+        )
+        assert len(near.points) + len(near.outside) == len(all_sizes.points)
+    assert {run for run, _ in law.points_outside}.isdisjoint(
+        set().union(*(set(b.points["run_id"]) for b in law.budgets))
+    )
+    assert all("outside the window" in reason for _, reason in law.points_outside)
+
+
+def test_slices_that_differ_by_rounding_are_one(root):
+    root.grid(budgets=(1e11,))
+    slices = {row["target_n_over_na"] for row in root.rows}
+    for row in root.rows[::2]:
+        row["target_n_over_na"] = float(np.nextafter(row["target_n_over_na"], 100))
+    (budget,) = laws_of(root)["m_over_na"].budgets
+    assert len(budget.curve.groups) == len(slices)

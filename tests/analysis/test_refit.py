@@ -49,7 +49,7 @@ def same(value, golden, where="laws"):
 
 def test_laws_json_agrees_with_the_golden_file_and_repeats_itself(tmp_path):
     root = golden_root(tmp_path / "r")
-    refit(root.path, ["both"], BOOTSTRAP)
+    refit(root.path, ["both"], BOOTSTRAP, 3.0)
     first = (root.path / "laws.json").read_bytes()
     table = collect(root.path, ["both"])
     again = laws_document(*fit_laws(table, BOOTSTRAP), BOOTSTRAP)
@@ -76,7 +76,7 @@ def test_another_seed_gives_other_intervals_but_the_same_values(tmp_path):
 
 def test_report_is_self_contained_and_says_what_is_left_out(tmp_path):
     root = golden_root(tmp_path / "r")
-    done = refit(root.path, ["both"], BOOTSTRAP)
+    done = refit(root.path, ["both"], BOOTSTRAP, 3.0)
     page = (root.path / "report.html").read_text()
     assert not re.search(r"(src|href)\s*=\s*[\"']?\s*(https?:)?//", page)
     assert "http://" not in page
@@ -92,17 +92,17 @@ def test_report_is_self_contained_and_says_what_is_left_out(tmp_path):
 
 
 def test_simulated_results_are_marked_loudly(root):
-    done = refit(root.classical(budgets=(1e11, 2e11), simulated=True).write("s").path, ["s"], BOOTSTRAP)
+    done = refit(root.classical(budgets=(1e11, 2e11), simulated=True).write("s").path, ["s"], BOOTSTRAP, 3.0)
     assert "SIMULATED DATA" in (root.path / "report.html").read_text()
     assert json.loads((root.path / "laws.json").read_text())["simulated"] is True
     assert done.complete
 
 
 def test_a_figure_without_data_is_removed(root):
-    refit(root.grid().write("s").path, ["s"], BOOTSTRAP)
+    refit(root.grid().write("s").path, ["s"], BOOTSTRAP, 3.0)
     assert (root.path / "figures" / "m_over_na_law.png").exists()
     root.write("one", root.rows[:12])
-    refit(root.path, ["one"], BOOTSTRAP)
+    refit(root.path, ["one"], BOOTSTRAP, 3.0)
     assert not (root.path / "figures" / "m_over_na_law.png").exists()
     assert (root.path / "figures" / "m_over_na.png").exists()
 
@@ -111,7 +111,7 @@ def test_nothing_usable_still_writes_everything(root):
     root.classical(budgets=(1e11,)).grid(budgets=(1e11,)).write("s")
     for row in root.rows:
         root.status(row["run_id"], "running")
-    done = refit(root.path, ["s"], BOOTSTRAP)
+    done = refit(root.path, ["s"], BOOTSTRAP, 3.0)
     assert not done.complete
     document = json.loads((root.path / "laws.json").read_text())
     assert [law["fitted"] for law in document["laws"]] == [False, False]

@@ -105,9 +105,9 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, words, messag
     from harness import cli, sweep
 
     error = StringIO()
-    with patch.object(sys, "argv", ["sweep", *words, f"root={tmp_path / 'none'}"]), patch.object(sys, "stderr", error):
-        with pytest.raises(SystemExit) as left:
-            cli.run("sweep", sweep.main)
+    argv = ["sweep", *words, f"root={tmp_path / 'none'}"]
+    with patch.object(sys, "argv", argv), patch.object(sys, "stderr", error), pytest.raises(SystemExit) as left:
+        cli.run("sweep", sweep.main)
     assert left.value.code == 2
     assert re.search(message, error.getvalue()), error.getvalue()
     assert "Traceback" not in error.getvalue()

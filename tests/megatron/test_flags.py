@@ -66,7 +66,10 @@ for row in [sweep.rows[index % len(sweep.rows)] for index in picks]:
         (["phase=classical", "scale=all"], [0, 7, 14, 21, 29]),
         (["phase=1", "backbone=demo"], [0, 11, 23]),
         (["phase=classical", "backbone=demo"], [0, 7, 15, 20, -1]),
-        (["phase=1", "scale=1e18", "training.load_balancing=expert_bias", "backbone.router_score_function=sigmoid"], [3]),
+        (
+            ["phase=1", "scale=1e18", "training.load_balancing=expert_bias", "backbone.router_score_function=sigmoid"],
+            [3],
+        ),
         (["phase=1", "scale=1e18", "training.load_balancing=none", "backbone.qk_norm=true"], [3]),
     ],
 )
