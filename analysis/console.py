@@ -1,58 +1,59 @@
 """What `python -m analysis.refit` prints: noise, minima, laws, what was left out, and where the files are."""
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.laws import Law
+from analysis.noise import SeedNoise
 from analysis.summary import fitted_text, law_sentences, left_out_runs, noise_sentences, unused_studies
 from analysis.text import count, flops, scientific
-
-if TYPE_CHECKING:
-    from analysis.refit import Refit
 
 MOST_LISTED = 20
 """Runs left out that are listed one by one; the report has them all."""
 
 
-def show(done: "Refit") -> None:
+def show(table: pd.DataFrame, laws: Sequence[Law], noise: dict[str, SeedNoise], written: Iterable[Path]) -> None:
     """Print a summary of a refit to standard output."""
     console = Console(highlight=False)
-    if done.table["simulated"].any():
+    if table["simulated"].any():
         console.print("[bold red]SIMULATED DATA: these are not findings[/]")
-    for sentence in noise_sentences(done.noise):
+    for sentence in noise_sentences(noise):
         console.print(escape(f"noise: {sentence}"))
-    for law in done.laws:
+    for law in laws:
         console.print(f"\n[bold]{escape(law.title)}[/]")
         if law.budgets:
-            table = Table("budget", "runs", "minimum", f"fitted {law.x} (95%)", "least loss", box=None, pad_edge=False)
+            minima = Table("budget", "runs", "minimum", f"fitted {law.x} (95%)", "least loss", box=None, pad_edge=False)
             for budget in law.budgets:
                 colour = "green" if budget.resolved else "red"
-                table.add_row(
+                minima.add_row(
                     flops(budget.compute),
                     str(len(budget.points)),
                     f"[{colour}]{budget.status}[/]",
                     fitted_text(budget),
                     scientific(budget.fit.minimum, 4),
                 )
-            console.print(table)
+            console.print(minima)
         for sentence in law_sentences(law):
             console.print(escape(f"  {sentence}"))
-    for study in unused_studies(done.table):
+    for study in unused_studies(table):
         console.print(escape(f"study {study}: collected, but no law of this version uses it"))
-    _show_left_out(console, done)
+    _show_left_out(console, table, laws)
     console.print()
-    for path in done.written:
+    for path in written:
         console.print(escape(str(path)), soft_wrap=True)
 
 
-def _show_left_out(console: Console, done: "Refit") -> None:
-    out = left_out_runs(done.table, done.laws)
+def _show_left_out(console: Console, table: pd.DataFrame, laws: Sequence[Law]) -> None:
+    out = left_out_runs(table, laws)
     if not out:
         return
-    console.print(f"\n[bold]{count(len(out), 'row')} of {len(done.table)} left out[/]")
+    console.print(f"\n[bold]{count(len(out), 'row')} of {len(table)} left out[/]")
     if len(out) <= MOST_LISTED:
         for left in out:
             console.print(

@@ -86,7 +86,7 @@ def task(config: DictConfig) -> int:
     from analysis.console import show
 
     done = refit(root, sweeps, bootstrap, window)
-    show(done)
+    show(done.table, done.laws, done.noise, done.written)
     return 0 if done.complete else 1
 
 

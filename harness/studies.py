@@ -47,15 +47,13 @@ def grid(settings: Settings, scale: Scale) -> Iterator[Point]:
     densities = _list(settings.config.m_over_na, _at(scale, numbers["m_over_na"]), "m_over_na")
     expansions = _list(settings.config.n_over_na, _at(scale, numbers["n_over_na"]), "n_over_na")
     backbone = settings.backbone(scale)
-    inferred = scale.grid_flops_per_token != scale.flops_per_token
     for density in densities:
         for expansion in expansions:
             targets = Targets.from_ratios(
                 backbone, flops_per_token=scale.grid_flops_per_token, m_over_na=density, n_over_na=expansion
             )
             repeated = _in(numbers["repeat_at"], m_over_na=density, n_over_na=expansion)
-            marks = ("inferred",) if inferred else ()
-            yield from _points(settings, scale, "grid", backbone, targets, repeated, marks)
+            yield from _points(settings, scale, "grid", backbone, targets, repeated, tuple(numbers.get("marks", ())))
 
 
 def classical(settings: Settings, scale: Scale) -> Iterator[Point]:

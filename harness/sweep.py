@@ -15,31 +15,18 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from harness import cli
+from harness.bill import Row, print_plan
 from harness.data.manifest import check_size
 from harness.errors import ConfigError
 from harness.experiment import Experiment
 from harness.files import read_json_lines, write_atomically, write_json_lines
 from harness.megatron.argv import Paths, command, megatron_argv
-from harness.resources import Cluster, Estimate, Layout, estimate, layout
-from harness.settings import Settings, budget_label
-from harness.studies import Point, Study, find_study
+from harness.resources import Cluster, estimate, layout
+from harness.settings import Settings
+from harness.studies import Study, find_study
 
 NOT_SETTINGS = ("root", "name", "extend", "show", "launch", "cluster")
 """Options that change nothing about the experiments."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A point with what it costs."""
-
-    point: Point
-    layout: Layout
-    estimate: Estimate
-
-    @property
-    def run_id(self) -> str:
-        """Of the point's experiment."""
-        return self.point.experiment.run_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,84 +196,6 @@ def _flat(config: Any) -> dict[str, Any]:
     return flat
 
 
-def print_plan(sweep: Sweep) -> None:
-    """The table of experiments and the bill by budget."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    names = "run budget M D N_a N M/N_a N/N_a d L_d+L_m d_m heads lr batch steps seed".split()
-    for name in names:
-        table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
-    for row in sweep.rows:
-        experiment = row.point.experiment
-        counts, architecture, training = experiment.counts, experiment.architecture, experiment.training
-        table.add_row(
-            experiment.run_id,
-            budget_label(row.point.compute),
-            *(_short(value) for value in (counts.flops_per_token, experiment.tokens)),
-            *(_short(value) for value in (counts.active_params, counts.total_params)),
-            f"{counts.m_over_na:.3f}",
-            f"{counts.n_over_na:.3f}",
-            str(architecture.hidden_size),
-            f"{architecture.num_dense_layers}+{architecture.num_moe_layers}",
-            str(architecture.moe_ffn_hidden_size),
-            f"{experiment.backbone.num_query_heads}/{experiment.backbone.num_kv_heads}x{experiment.backbone.head_dim}",
-            f"{training.learning_rate:.3g}",
-            str(training.global_batch_size),
-            str(training.train_iters),
-            str(training.seed),
-        )
-    console.print(table)
-    console.print(_bill(sweep))
-    if any("inferred" in row.point.marks for row in sweep.rows):
-        console.print("The target M of phase 1 is inferred from the published tables; it is up to 10% off Table 2.")
-
-
-def _bill(sweep: Sweep) -> Any:
-    from rich.table import Table
-
-    unit, what = ("core-hours", "one core") if sweep.cluster.gpus_per_node == 0 else ("GPU-hours", "estimated")
-    bill = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
-    bill.title = (
-        f"\nBill on cluster {sweep.cluster.name} ({what}); FLOPs with the output layer, as Megatron counts them"
-    )
-    for name in ("budget", "runs", "tokens", "FLOPs (M D)", "FLOPs (Megatron)", unit, "longest run"):
-        bill.add_column(name, justify="right")
-    budgets = sorted({row.point.compute for row in sweep.rows})
-    for label, rows in [
-        *((budget_label(budget), [row for row in sweep.rows if row.point.compute == budget]) for budget in budgets),
-        ("total", list(sweep.rows)),
-    ]:
-        experiments = [row.point.experiment for row in rows]
-        bill.add_row(
-            label,
-            str(len(rows)),
-            _short(sum(experiment.tokens for experiment in experiments)),
-            f"{sum(experiment.tokens * experiment.counts.flops_per_token for experiment in experiments):.3e}",
-            f"{sum(experiment.tokens * experiment.counts.megatron_flops_per_token for experiment in experiments):.3e}",
-            f"{sum(row.estimate.gpu_hours for row in rows):,.2f}",
-            _duration(max(row.estimate.seconds for row in rows)),
-        )
-    return bill
-
-
-def _short(number: float) -> str:
-    """1234567 -> 1.235M."""
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.4g}{unit}"
-    return f"{number:g}"
-
-
-def _duration(seconds: float) -> str:
-    """90 -> 1m30s; 4000 -> 1h06m."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
-
-
 def show(sweep: Sweep, number: int) -> str:
     """The whole command of the sweep's `number`-th experiment (from 1)."""
     if not isinstance(number, int) or not 1 <= number <= len(sweep.rows):
@@ -310,7 +219,7 @@ def main(config: DictConfig) -> int:
         if sweep.data_path is None:
             print("no dataset is named (data=none): /path/to/dataset stands for it", file=sys.stderr)
         return 0
-    print_plan(sweep)
+    print_plan(sweep.rows, sweep.cluster)
     run_ids = write(sweep)
     print(f"\nsweep {sweep.name}: {len(run_ids)} runs, written to {sweep.file('.csv')} (.yaml, .jsonl)")
     if config.launch._target_ is None:

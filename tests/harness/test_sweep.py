@@ -57,8 +57,8 @@ def test_all_216_points(tmp_path):
 def test_planning_imports_no_torch_and_is_quick(tmp_path):
     code = (
         "import sys, time; start = time.process_time()\n"
-        "from harness.cli import compose; from harness.sweep import plan, print_plan, write\n"
-        f"sweep = plan(compose('sweep', ['phase=1', 'root={tmp_path}'])); print_plan(sweep); write(sweep)\n"
+        "from harness.cli import compose; from harness.sweep import plan, write; from harness.bill import print_plan\n"
+        f"sweep = plan(compose('sweep', ['phase=1', 'root={tmp_path}'])); print_plan(sweep.rows, sweep.cluster); write(sweep)\n"
         "assert not {'torch', 'megatron', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)\n"
         "print('CPU', time.process_time() - start)\n"
     )
