@@ -31,7 +31,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 CAPTIONS = {
     "isoflop": "Loss against model size at each budget. Circles are runs (repeated seeds share an abscissa), lines the "
-    "fitted parabolas in log M, dotted where the minimum is not resolved; diamonds mark optima with their intervals.",
+    "fitted parabolas in log M, dotted where the minimum is "
+    "not resolved; diamonds mark optima with their intervals, crosses runs outside the fitted window.",
     "classical_laws": "Compute-optimal size and tokens against compute, with the 95% band from runs to law.",
     "m_over_na": "Loss against M/N_a at each budget. Slices of N/N_a are shifted onto one curve by their intercepts.",
     "m_over_na_law": "Optimal M/N_a against compute. Grey bars: where the loss is within 0.1% of its least value.",
