@@ -14,6 +14,7 @@ from harness.data.corpus import Document
 from harness.data.manifest import write_manifest
 from harness.errors import DataError
 from harness.experiment import Data
+from harness.quiet import quiet_import
 
 END_OF_DOCUMENT = 256
 VOCAB_SIZE = 257
@@ -37,8 +38,9 @@ def prepare(documents: Iterable[Document], directory: Path, *, name: str, valida
     Raises:
         DataError: a part would be empty.
     """
-    import torch
-    from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
+    with quiet_import():
+        import torch
+        from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
 
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "manifest.json").unlink(missing_ok=True)
