@@ -27,7 +27,9 @@ class Backbone:
     num_shared_experts: int = 1
     """Experts that every token visits, each as wide as a routed one."""
     ffn_ratio: float = 3.0
-    """d_d / d, width of a dense layer's FFN over the hidden size."""
+    """gamma = d_d / d, width of a dense layer's FFN over the hidden size."""
+    ffn_aligned: bool = False
+    """d_d = (K + shared) d_m instead, as wide as the active experts together (Appendix A); `ffn_ratio` is then unused."""
     vocab_size: int = 152064
     """V, with the end-of-document token."""
     vocab_divisor: int = 128

@@ -1,9 +1,9 @@
 """From targets (M, N_a, N) and a width d to an architecture: the paper's Eq. 3 solved, then rounded as its tables are.
 
-The paper leaves one degree of freedom and fills it with d. `solve` gives the real-valued solution, `rounded` the
-architecture that is trained, `feasible_widths` the widths whose rounded architectures meet the targets, and
-`proxy_width` the one that stands for all of them (section 4.3). The rounding rules and the tolerance are read off the
-published tables (docs/paper.md): with them every published architecture comes out.
+The paper leaves one degree of freedom and fills it with d (in Appendix E with the width ratio: `width_at_ratio`). `solve`
+gives the real-valued solution, `rounded` the architecture that is trained, `feasible_widths` the widths whose rounded
+architectures meet the targets, and `proxy_width` the one that stands for all of them (section 4.3). The rounding rules and
+the tolerance are read off the published tables: with them every published architecture comes out.
 """
 
 import math
@@ -83,29 +83,63 @@ class Solution:
 def solve(backbone: Backbone, targets: Targets, hidden_size: Any) -> Solution:
     """Solve Eq. 3 for L, L_d, L_m and d_m at `hidden_size` (a number, or an array of any shape)."""
     d = np.asarray(hidden_size, dtype=float)
-    layers = (targets.flops_per_token - 6 * targets.active_params) / score_flops(backbone, 1)
-    expert_area = _expert_area(backbone, targets)
+    layers = _num_layers(backbone, targets)
+    area = _expert_area(backbone, targets)
     attention = attention_params(backbone, d) * layers
-    dense = (targets.active_params - attention - 3 * backbone.active_experts * expert_area) / (
-        3 * backbone.ffn_ratio * d**2
-    )
-    moe = layers - dense
     with np.errstate(divide="ignore", invalid="ignore"):
-        expert = expert_area / (d * moe)
+        if backbone.ffn_aligned:
+            expert = (targets.active_params - attention) / (3 * d * backbone.active_experts * layers)
+            moe = area / (d * expert)
+        else:
+            dense = (targets.active_params - attention - 3 * backbone.active_experts * area) / (
+                3 * backbone.ffn_ratio * d**2
+            )
+            moe = layers - dense
+            expert = area / (d * moe)
     return Solution(
-        hidden_size=d, num_layers=layers, num_dense_layers=dense, num_moe_layers=moe, moe_ffn_hidden_size=expert
+        hidden_size=d, num_layers=layers, num_dense_layers=layers - moe, num_moe_layers=moe, moe_ffn_hidden_size=expert
     )
+
+
+def width_at_ratio(backbone: Backbone, targets: Targets, ratio: float) -> float:
+    """The width d at which (K + shared) d_m / d = `ratio`, before rounding (Appendix E).
+
+    The positive root of 3 gamma L d^2 + A L d - (N_a - 3 (K+1) X + 3 gamma (K+1) X / ratio) = 0, where A d is
+    `attention_params` and X = d d_m L_m.
+
+    Raises:
+        InfeasibleError: the ratio is not positive, L_m would exceed L (the ratio is too small), or the backbone aligns
+            d_d with the experts, which leaves no such freedom.
+    """
+    if not ratio > 0:
+        raise InfeasibleError(f"(K + shared) d_m / d = {ratio:g}: the ratio must be positive")
+    if backbone.ffn_aligned:
+        raise InfeasibleError(
+            "(K + shared) d_m / d cannot be chosen where d_d = (K + shared) d_m (backbone.ffn_aligned)"
+        )
+    layers, area = _num_layers(backbone, targets), _expert_area(backbone, targets)
+    active, gamma = backbone.active_experts, backbone.ffn_ratio
+    constant = targets.active_params - 3 * active * area + 3 * gamma * active * area / ratio
+    root = _positive_root(3 * gamma * layers, attention_params(backbone, 1.0) * layers, constant)
+    _, upper = width_bounds(backbone, targets)
+    if root > upper:
+        least = float(active * solve(backbone, targets, upper).moe_ffn_hidden_size / upper)
+        raise InfeasibleError(
+            f"(K + shared) d_m / d = {ratio:g} is too small: with all {layers:.2f} layers MoE it is {least:.4g}; choose more"
+        )
+    return root
 
 
 def width_bounds(backbone: Backbone, targets: Targets) -> tuple[float, float]:
     """The open interval of widths d with L_d >= 0 and L_m > 0, before rounding.
 
-    L_d >= 0 means that attention and experts fit into N_a; L_m > 0 that all layers dense would exceed it.
+    L_d >= 0 means that attention and experts fit into N_a; L_m > 0 that all layers dense would exceed it (where d_d is
+    aligned with the experts it holds at every width).
 
     Raises:
         InfeasibleError: the interval is empty.
     """
-    layers = float(solve(backbone, targets, 1.0).num_layers)
+    layers = _num_layers(backbone, targets)
     left = targets.active_params - 3 * backbone.active_experts * _expert_area(backbone, targets)
     attention = attention_params(backbone, 1.0) * layers
     if left <= 0 or layers <= 0:
@@ -113,10 +147,8 @@ def width_bounds(backbone: Backbone, targets: Targets) -> tuple[float, float]:
             f"M={targets.flops_per_token:.4g}, N_a={targets.active_params:.4g}, N={targets.total_params:.4g} "
             "leave no parameters for attention: lower N/N_a or raise M/N_a"
         )
-    upper = left / attention
-    square = 3 * backbone.ffn_ratio * layers
-    lower = (math.sqrt(attention**2 + 4 * square * left) - attention) / (2 * square)
-    return lower, upper
+    lower = 0.0 if backbone.ffn_aligned else _positive_root(3 * backbone.ffn_ratio * layers, attention, left)
+    return lower, left / attention
 
 
 def feasible_widths(backbone: Backbone, targets: Targets, rules: Rules) -> np.ndarray:
@@ -137,7 +169,7 @@ def feasible_widths(backbone: Backbone, targets: Targets, rules: Rules) -> np.nd
 
 def worst_deviation(backbone: Backbone, targets: Targets, d: Any, l_dense: Any, l_moe: Any, d_expert: Any) -> Any:
     """Largest relative deviation of M, N_a and N from their targets; elementwise over arrays."""
-    active = active_params(backbone, d, l_dense, l_moe, _ffn(backbone, d), d_expert)
+    active = active_params(backbone, d, l_dense, l_moe, _ffn(backbone, d, d_expert), d_expert)
     total = active + idle_params(backbone, d, l_moe, d_expert)
     flops = 6 * active + score_flops(backbone, l_dense + l_moe)
     return np.maximum.reduce(
@@ -189,9 +221,19 @@ def rounded(backbone: Backbone, targets: Targets, hidden_size: int, rules: Rules
         hidden_size=int(hidden_size),
         num_dense_layers=dense,
         num_moe_layers=moe,
-        ffn_hidden_size=int(_ffn(backbone, hidden_size)),
+        ffn_hidden_size=int(_ffn(backbone, hidden_size, expert)),
         moe_ffn_hidden_size=expert,
     )
+
+
+def _positive_root(square: float, linear: float, constant: float) -> float:
+    """The positive d with square d^2 + linear d = constant."""
+    return (math.sqrt(linear**2 + 4 * square * constant) - linear) / (2 * square)
+
+
+def _num_layers(backbone: Backbone, targets: Targets) -> float:
+    """L = (M - 6 N_a) / (6 S N_q d_qkv), the same at every width."""
+    return (targets.flops_per_token - 6 * targets.active_params) / score_flops(backbone, 1)
 
 
 def _expert_area(backbone: Backbone, targets: Targets) -> float:
@@ -199,7 +241,10 @@ def _expert_area(backbone: Backbone, targets: Targets) -> float:
     return (targets.total_params - targets.active_params) / (3 * backbone.idle_experts)
 
 
-def _ffn(backbone: Backbone, d: Any) -> Any:
+def _ffn(backbone: Backbone, d: Any, d_expert: Any) -> Any:
+    """d_d of the rounded architecture."""
+    if backbone.ffn_aligned:
+        return backbone.active_experts * d_expert
     return np.floor(np.asarray(backbone.ffn_ratio * d) + 0.5).astype(int)
 
 

@@ -11,7 +11,17 @@ from harness.architecture import Backbone
 from harness.cli import compose
 from harness.errors import InfeasibleError
 from harness.settings import Settings
-from harness.solver import Rules, Targets, feasible_widths, proxy_width, rounded, solve, width_bounds, worst_deviation
+from harness.solver import (
+    Rules,
+    Targets,
+    feasible_widths,
+    proxy_width,
+    rounded,
+    solve,
+    width_at_ratio,
+    width_bounds,
+    worst_deviation,
+)
 
 PUBLISHED = list(csv.DictReader((Path(__file__).parent / "published_architectures.csv").open()))
 BY_SCALE = {scale.compute: scale for scale in Settings(compose("sweep")).scales}
@@ -57,6 +67,7 @@ def problems(draw):
         num_experts=experts,
         top_k=draw(st.integers(1, experts // 2)),
         ffn_ratio=draw(st.floats(1, 5)),
+        ffn_aligned=draw(st.booleans()),
     )
     targets = Targets.from_ratios(
         backbone,
@@ -67,20 +78,59 @@ def problems(draw):
     return backbone, targets
 
 
-@given(problems(), st.floats(1, 10000))
-def test_recounting_the_unrounded_solution_gives_back_the_targets(problem, width):
-    backbone, targets = problem
-    solution = solve(backbone, targets, width)
-    assume(abs(solution.num_moe_layers) > 1e-6 * solution.num_layers)
+def recount(backbone, width, solution):
+    """M, N_a, N of an unrounded solution."""
     l_dense, l_moe, expert = solution.num_dense_layers, solution.num_moe_layers, solution.moe_ffn_hidden_size
-    active = active_params(backbone, width, l_dense, l_moe, backbone.ffn_ratio * width, expert)
+    ffn = backbone.active_experts * expert if backbone.ffn_aligned else backbone.ffn_ratio * width
+    active = active_params(backbone, width, l_dense, l_moe, ffn, expert)
     total = active + idle_params(backbone, width, l_moe, expert)
-    flops = 6 * active + score_flops(backbone, l_dense + l_moe)
-    np.testing.assert_allclose(
-        [flops, active, total],
-        [targets.flops_per_token, targets.active_params, targets.total_params],
-        rtol=1e-9 * max(1.0, abs(l_dense / solution.num_layers)),  # dense and MoE layers may cancel far out of bounds
-    )
+    return [6 * active + score_flops(backbone, l_dense + l_moe), active, total]
+
+
+@given(problems(), st.floats(0.02, 0.98))
+def test_recounting_the_unrounded_solution_gives_back_the_targets(problem, where):
+    backbone, targets = problem
+    lower, upper = width_bounds(backbone, targets)
+    width = lower + where * (upper - lower)
+    solution = solve(backbone, targets, width)
+    assert solution.num_dense_layers >= 0
+    assert solution.num_moe_layers > 0
+    asked = [targets.flops_per_token, targets.active_params, targets.total_params]
+    np.testing.assert_allclose(recount(backbone, width, solution), asked, rtol=1e-9)
+
+
+@given(problems(), st.floats(0.02, 0.98))
+def test_the_width_ratio_determines_the_width(problem, where):
+    backbone, targets = problem
+    if backbone.ffn_aligned:
+        with pytest.raises(InfeasibleError, match="ffn_aligned"):
+            width_at_ratio(backbone, targets, 3.0)
+        return
+    lower, upper = width_bounds(backbone, targets)
+    width = lower + where * (upper - lower)
+    ratio = backbone.active_experts * float(solve(backbone, targets, width).moe_ffn_hidden_size) / width
+    assert width_at_ratio(backbone, targets, ratio) == pytest.approx(width, rel=1e-9)
+    with pytest.raises(InfeasibleError, match="too small"):
+        width_at_ratio(backbone, targets, ratio * (width / upper) ** 3 / 1e6)
+
+
+def test_a_ratio_must_be_positive():
+    backbone, targets = published_case(PUBLISHED[0])
+    with pytest.raises(InfeasibleError, match="must be positive"):
+        width_at_ratio(backbone, targets, 0)
+
+
+@given(problems(), st.floats(0.02, 0.9))
+def test_wider_models_have_fewer_dense_layers_or_narrower_experts(problem, where):
+    """At fixed targets L is fixed: with d_d = gamma d fewer and fewer layers can be dense as d grows."""
+    backbone, targets = problem
+    lower, upper = width_bounds(backbone, targets)
+    width = lower + where * (upper - lower)
+    narrow, wide = (solve(backbone, targets, d) for d in (width, width + 0.05 * (upper - width)))
+    assert wide.num_layers == narrow.num_layers
+    if backbone.ffn_aligned:
+        assert wide.moe_ffn_hidden_size < narrow.moe_ffn_hidden_size
+    assert wide.num_dense_layers <= narrow.num_dense_layers
 
 
 @given(problems(), st.sampled_from([1, 2, 8, 64]), st.floats(0.01, 0.3))
