@@ -56,18 +56,19 @@ def train(run: RunDirectory, flags: list[str], *, job_id: str | None = None, kee
     from harness.megatron.environment import check_device, is_writer
 
     check_device(flags)
+    check_flags(run, flags)
+    result = run.result()
+    if result is not None and run.status().state == "done":  # every rank sees this, so none waits for another
+        if is_writer():
+            print(
+                f"run {run.run_id} is done: final validation loss {result['final_validation_loss']}. "
+                "To train it once more, give another --run-dir."
+            )
+        return 0
     run.path.mkdir(parents=True, exist_ok=True)
     if not is_writer():
         return _Training(run, flags, None).run()
-    check_flags(run, flags)
     with Lease(run.path) as lease:
-        status = run.status()
-        if status.state == "done" and run.result():
-            print(
-                f"run {run.run_id} is done: final validation loss {run.result()['final_validation_loss']}. "  # type: ignore
-                "To train it once more, give another --run-dir."
-            )
-            return 0
         attempt = run.begin_attempt(command=" ".join(flags), job_id=job_id)
         print(f"run {run.run_id}, attempt {attempt.number}", flush=True)
         code = _Training(run, flags, lease).run()
