@@ -94,7 +94,7 @@ def _hold(path: Path) -> None:
 
 
 def test_the_lease_of_a_dead_process_is_taken_over(tmp_path):
-    process = multiprocessing.get_context("fork").Process(target=_hold, args=(tmp_path,))
+    process = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path,))
     process.start()
     process.join()
     assert (tmp_path / "lease.json").exists()
