@@ -47,4 +47,4 @@ format: setup
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) runs_root datasets build *.egg-info
+	rm -rf $(VENV) build *.egg-info # runs_root and datasets stay: they are work

@@ -19,7 +19,7 @@ import pandas as pd
 
 from harness.errors import HarnessError, nearest
 from harness.files import canonical_json, read_json, write_atomically
-from harness.sweepfile import sweep_names
+from harness.sweepfile import read_experiments, sweep_names
 
 TEXT_COLUMNS = ("run_id", "study", "marks", "trunk")
 """Columns that stay text, whatever they look like: twelve hexadecimal digits may read as a number."""
@@ -109,6 +109,8 @@ def write_losses(table: pd.DataFrame, root: Path) -> list[Path]:
 
 def _read_sweep(root: Path, name: str) -> pd.DataFrame:
     path = root / "sweeps" / f"{name}.csv"
+    if path.with_suffix(".jsonl").exists() or path.with_suffix(".yaml").exists():
+        read_experiments(root, name)  # part of a sweep must not pass for the whole
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, object))
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:

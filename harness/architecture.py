@@ -47,6 +47,11 @@ class Backbone:
         for name in ("num_query_heads", "num_kv_heads", "head_dim", "seq_length", "num_experts", "top_k", "vocab_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"backbone.{name} is {getattr(self, name)}: it must be at least 1")
+        for name in ("ffn_ratio", "rotary_base", "norm_epsilon", "vocab_divisor"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"backbone.{name} is {getattr(self, name)}: it must be above 0")
+        if self.num_shared_experts < 0:
+            raise ConfigError(f"backbone.num_shared_experts is {self.num_shared_experts}: it must be at least 0")
         if self.num_query_heads % self.num_kv_heads:
             raise ConfigError(
                 f"num_query_heads={self.num_query_heads} is not a multiple of num_kv_heads={self.num_kv_heads}: "

@@ -8,11 +8,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.errors import HarnessError, nearest
+from harness.errors import ConfigError, HarnessError, nearest
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -39,11 +40,13 @@ def run(config_name: str, task: Callable[[DictConfig], int | None]) -> None:
     call.__module__ = task.__module__  # Hydra finds the package's version and the job's name through it
     try:
         hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(call)()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader (head, less) left: nothing to tell anyone
+        sys.exit(141)
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_explain(config_name, error))
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader (head, less) left: nothing to tell anyone
-        sys.exit(141)
+    except OSError as error:
+        _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(code)
@@ -56,6 +59,36 @@ def compose(config_name: str, overrides: list[str] | None = None) -> DictConfig:
 
     with initialize_config_dir(str(CONFIGS), version_base=None):
         return hydra_compose(config_name, overrides=overrides or [])
+
+
+def build(config: Any, option: str) -> Any | None:
+    """The object that the group `option` names by ``_target_``; None where it names none.
+
+    Raises:
+        ConfigError: one of its values cannot be used.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    if config is None or config.get("_target_") is None:
+        return None
+    try:
+        return instantiate(config)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, HarnessError):
+            raise error.__cause__ from None
+        raise ConfigError(f"{option}: {str(error.__cause__ or error).splitlines()[0]}") from error
+
+
+def text(value: Any, option: str) -> str:
+    """A path or a name from the configuration.
+
+    Raises:
+        ConfigError: it is empty, or no text.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{option}={'' if value == '' else value}: a path is wanted")
+    return value
 
 
 def _fail(message: str) -> None:
@@ -74,12 +107,17 @@ def _explain(config_name: str, error: Exception) -> str:
     cause = error.__cause__
     key = getattr(cause, "full_key", None) or getattr(error, "full_key", None)
     if key and "not in struct" in f"{cause} {error}":
-        known = _keys(compose(config_name))
+        known = _keys(compose(config_name, _group_choices(sys.argv[1:])))
         parent = key.rpartition(".")[0]
         siblings = sorted(name for name in known if name.rpartition(".")[0] == parent)
         where = f" of {parent}" if parent else ""
         return f"unknown option {key!r}{nearest(key, known)}\nvalid options{where}: {', '.join(siblings)}"
     return f"{error}".strip() + (f" ({str(cause).splitlines()[0]})" if cause and str(cause) not in str(error) else "")
+
+
+def _group_choices(words: list[str]) -> list[str]:
+    """Of a command line, the choices of whole groups (``launch=local``): they decide which options there are."""
+    return [word for word in words if (CONFIGS / word.partition("=")[0] / f"{word.partition('=')[2]}.yaml").is_file()]
 
 
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:

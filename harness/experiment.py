@@ -10,11 +10,39 @@ from typing import Any, Self
 
 from harness.accounting import Counts, count
 from harness.architecture import Architecture, Backbone
-from harness.errors import ConfigError, RunError
+from harness.errors import ConfigError, RunError, nearest
 from harness.files import canonical_json
 
 SCHEMA = 1
 """Version of the canonical form."""
+
+
+TINY = 1e-12
+"""Stands for "above 0" in `RANGES`."""
+
+CHOICES = {
+    "decay_style": ("exponential", "linear", "cosine", "minus_sqrt"),
+    "load_balancing": ("aux_loss", "seq_aux_loss", "expert_bias", "none"),
+    "precision": ("bf16", "fp32"),
+}
+"""What Megatron knows, by field of `Training`."""
+
+RANGES = {
+    "learning_rate": (TINY, 1e30),
+    "warmup_iters": (0, 1e12),
+    "decay_iters": (0, 1e12),
+    "seed": (0, 2**31 - 1),
+    "validation_sequences": (1, 1e12),
+    "epochs": (TINY, 1e6),
+    "init_std": (TINY, 1e3),
+    "aux_loss_coeff": (0, 1e6),
+    "adam_beta1": (0, 1 - TINY),
+    "adam_beta2": (0, 1 - TINY),
+    "adam_epsilon": (1e-30, 1),
+    "weight_decay": (0, 1e6),
+    "clip_grad": (0, 1e12),
+}
+"""Least and greatest value, by field of `Training`; a divergent learning rate is allowed, a negative one is not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +107,19 @@ class Training:
     """Norm that gradients are clipped to."""
 
     def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise ConfigError(
+                    f"training.{name}={value}: choose one of {', '.join(choices)}{nearest(value, choices)}"
+                )
+        for name, (low, high) in RANGES.items():
+            if not low <= (number := getattr(self, name)) <= high:
+                raise ConfigError(f"training.{name}={number}: it must lie between {low:g} and {high:g}")
+        if not 0 <= self.min_learning_rate <= self.learning_rate:
+            raise ConfigError(
+                f"the learning rate ends at {self.min_learning_rate:g}, and its peak is {self.learning_rate:g}: "
+                "training.min_learning_rate_share must lie between 0 and 1"
+            )
         if self.train_iters < 1 or self.global_batch_size < 1:
             raise ConfigError(
                 f"train_iters={self.train_iters}, global_batch_size={self.global_batch_size}: both must be at least 1 "
@@ -87,7 +128,7 @@ class Training:
         if self.warmup_iters + self.decay_iters > self.train_iters:
             raise ConfigError(
                 f"warm-up ({self.warmup_iters}) and decay ({self.decay_iters}) take more than the "
-                f"{self.train_iters} steps of the run: lower training.warmup or training.decay"
+                f"{self.train_iters} steps of the run: lower training.warmup_share or training.decay_share"
             )
 
 

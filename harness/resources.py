@@ -30,6 +30,16 @@ class Cluster:
     seconds_per_layer_step: float
     """Time that a layer costs in every step whatever its size: dispatch of kernels, which bounds tiny models."""
 
+    def __post_init__(self) -> None:
+        if not self.peak_flops > 0 or not 0 < self.mfu <= 1:
+            raise ConfigError(
+                f"cluster.peak_flops={self.peak_flops:g}, cluster.mfu={self.mfu:g}: the peak must be above 0, and the share "
+                "of it that training reaches between 0 and 1"
+            )
+        for name in ("gpus_per_node", "gpu_memory", "max_gpus", "seconds_per_run", "seconds_per_layer_step"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"cluster.{name}={getattr(self, name)}: it must not be negative")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:

@@ -7,7 +7,7 @@
         metrics.jsonl     one line a step
         result.json       final losses, tokens and FLOPs really spent, versions
         lease.json        who writes now, while someone does
-        checkpoints/ tensorboard/ wandb/ logs/
+        checkpoints/ cache/ logs/
 
 Every file is replaced whole (`harness.files`), except metrics.jsonl, to which lines are appended.
 """
@@ -16,6 +16,7 @@ import contextlib
 import os
 import secrets
 import socket
+import threading
 import time
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -26,12 +27,20 @@ from harness.errors import RunError
 from harness.experiment import Experiment
 from harness.files import read_json, read_json_lines, write_atomically, write_json
 
-STATES = ("queued", "running", "done", "failed", "diverged")
-"""queued: known, not running (also after a stop that left a checkpoint); the rest as they say."""
+STATE_AFTER = {
+    "done": "done",
+    "signal": "queued",
+    "diverged": "diverged",
+    "crash": "failed",
+    "rerun": "failed",
+    "killed": "failed",
+}
+"""How an attempt can end, and the run's state then. done: the last step and a finite validation loss; signal: told to stop
+(a later start goes on from the last checkpoint); diverged: a NaN, or a loss above the initial; crash: an exception; rerun:
+Megatron's rerun state machine stopped it (exit codes 16, 17); killed: it vanished."""
 
-ENDS = ("done", "signal", "crash", "diverged", "rerun", "killed")
-"""How an attempt ended: reached the last step with a finite validation loss; was told to stop and saved; raised;
-met a NaN or a loss above the initial; stopped by Megatron's rerun state machine (exit codes 16, 17); vanished."""
+HEARTBEAT_SECONDS = 10.0
+"""The owner of a lease shows this often that it lives."""
 
 LEASE_SECONDS = 120.0
 """A lease held on another machine counts as abandoned when its heartbeat is older than this."""
@@ -53,7 +62,7 @@ class Attempt:
     last_step: int = 0
     ended: str | None = None
     end: str | None = None
-    """One of `ENDS`; None while it runs."""
+    """A key of `STATE_AFTER`; None while it runs."""
     exit_code: int | None = None
     message: str | None = None
     """One line for a person: the error, or the signal."""
@@ -94,11 +103,6 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """Megatron's ``--save`` and ``--load``."""
         return self.path / "checkpoints"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Event files."""
-        return self.path / "tensorboard"
 
     @property
     def logs(self) -> Path:
@@ -142,21 +146,23 @@ class RunDirectory:
         return Experiment.from_canonical(value)
 
     def status(self) -> Status:
-        """What status.json says; a missing or torn file reads as queued without attempts.
+        """What status.json says. A missing or torn file reads as done where there is a result, else as queued.
 
         Raises:
             RunError: it was written by a newer version.
         """
         value = read_json(self.path / "status.json")
-        if not isinstance(value, dict):
-            return Status(run_id=self.run_id)
-        if value.get("schema", 1) > 1:
-            raise RunError(f"{self.path}/status.json is of schema {value['schema']}, this version reads 1: update")
-        return Status(
-            run_id=value["run_id"],
-            state=value["state"],
-            attempts=tuple(Attempt(**attempt) for attempt in value["attempts"]),
-        )
+        if isinstance(value, dict) and isinstance(schema := value.get("schema", 1), int) and schema > 1:
+            raise RunError(f"{self.path}/status.json is of schema {schema}, this version reads 1: update")
+        try:
+            return Status(
+                run_id=value["run_id"],  # type: ignore[index]
+                state=value["state"],  # type: ignore[index]
+                attempts=tuple(Attempt(**attempt) for attempt in value["attempts"]),  # type: ignore[index]
+            )
+        except (KeyError, TypeError):
+            result = self.result() or {}
+            return Status(run_id=self.run_id, state="done" if result.get("final_validation_loss") else "queued")
 
     def write_status(self, status: Status) -> None:
         """Replace status.json."""
@@ -199,7 +205,6 @@ class RunDirectory:
         status = self.status()
         if not status.attempts:
             return
-        state = {"done": "done", "signal": "queued", "diverged": "diverged"}.get(end, "failed")
         last = replace(
             status.attempts[-1],
             ended=now(),
@@ -209,7 +214,7 @@ class RunDirectory:
             exit_code=exit_code,
             message=message,
         )
-        self.write_status(replace(status, state=state, attempts=(*status.attempts[:-1], last)))
+        self.write_status(replace(status, state=STATE_AFTER[end], attempts=(*status.attempts[:-1], last)))
 
 
 class Lease:
@@ -227,6 +232,7 @@ class Lease:
         """`directory` is the run's."""
         self.path = directory / "lease.json"
         self.token = secrets.token_hex(8)
+        self._given_back = threading.Event()
 
     def __enter__(self) -> "Lease":
         if not self._claim():
@@ -242,9 +248,11 @@ class Lease:
                 stale.unlink()
             if not self._claim():
                 raise RunError(f"{self.path.parent} was taken by another process at this very moment")
+        threading.Thread(target=self._beat, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._given_back.set()
         if self.held():
             self.path.unlink(missing_ok=True)
 
@@ -269,15 +277,21 @@ class Lease:
         """Whether the file still names this owner."""
         return (read_json(self.path) or {}).get("token") == self.token
 
-    def beat(self) -> None:
-        """Show that the owner lives.
+    def check(self) -> None:
+        """Refuse to go on without the lease.
 
         Raises:
-            RunError: the lease was taken over; the caller must stop writing.
+            RunError: it was taken over; the caller must stop writing.
         """
         if not self.held():
             raise RunError(f"{self.path.parent} was taken over by another process: this copy stops")
-        os.utime(self.path)
+
+    def _beat(self) -> None:
+        """Renew the file's time, also through a long step, validation or save."""
+        while not self._given_back.wait(HEARTBEAT_SECONDS):
+            if self.held():
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(self.path)
 
 
 def _process_start(pid: int) -> str | None:

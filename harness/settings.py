@@ -9,12 +9,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from harness.architecture import Backbone
-from harness.cli import CONFIGS
+from harness.cli import CONFIGS, text
 from harness.data.manifest import read_manifest
 from harness.errors import ConfigError, nearest
 from harness.experiment import Data, Training
 from harness.resources import Cluster
 from harness.solver import Rules
+
+GROUPS = ("backbone", "scales", "studies", "training", "data", "cluster", "rules")
+"""Parts of the configuration that planning needs whole."""
+
+MOST_SEEDS = 1000
 
 HEADS = ("num_query_heads", "num_kv_heads", "head_dim")
 """Fields of a `Backbone` that vary with the budget (Table 4)."""
@@ -56,23 +61,30 @@ class Settings:
 
     def __init__(self, config: DictConfig):
         """`config`: composed from ``configs/sweep.yaml``."""
+        for group in GROUPS:
+            if config.get(group) is None:
+                raise ConfigError(f"{group}=null: choose one of its values, or leave it out")
         self.config = config
         self.backbone_name: str = config.backbone.name
         self.scales = tuple(_build(Scale, entry, "scales") for entry in config.scales)
         self.rules = _build(Rules, config.rules, "rules")
         self.cluster = _build(Cluster, config.cluster, "cluster")
-        self.data_path = Path(config.data.path) if config.data.path else None
+        self.data_path = Path(text(config.data.path, "data.path")) if config.data.path is not None else None
         self.data: Data | None = read_manifest(self.data_path) if self.data_path else None
-        self.first_seed: int = config.seed
-        self.seeds = config.studies.seeds if config.seeds is None else config.seeds
-        if not isinstance(self.seeds, int) or self.seeds < 1:
-            raise ConfigError(f"seeds={self.seeds}: it must be a whole number of at least 1")
+        self.first_seed = _whole(config.seed, "seed", 0, 2**31 - 1)
+        seeds = config.studies.get("seeds", 1) if config.seeds is None else config.seeds
+        self.seeds = _whole(seeds, "seeds", 1, MOST_SEEDS)
+        if not self.scales:
+            raise ConfigError(f"backbone={self.backbone_name} has no budget (scales=[])")
 
     def study(self, name: str) -> Any:
         """The backbone's settings of a study, as plain values."""
         if name not in self.config.studies:
             raise ConfigError(f"backbone={self.backbone_name} states nothing for study {name!r} (studies.{name})")
-        return OmegaConf.to_container(self.config.studies[name], resolve=True)
+        numbers = OmegaConf.to_container(self.config.studies, resolve=True)[name]  # type: ignore[index, call-overload]
+        if not isinstance(numbers, dict):
+            raise ConfigError(f"studies.{name}={numbers}: the study's settings are wanted")
+        return numbers
 
     def choose_scales(self, chosen: Any) -> tuple[Scale, ...]:
         """The budgets that ``scale=`` names: one, a list, or ``all``.
@@ -101,7 +113,7 @@ class Settings:
             if math.isclose(scale.compute, compute, rel_tol=1e-9):
                 return scale
         raise ConfigError(
-            f"scale={budget_label(compute) if compute > 0 else value}: backbone={self.backbone_name} has "
+            f"scale={budget_label(compute) if 0 < compute < math.inf else value}: backbone={self.backbone_name} has "
             f"{', '.join(labels)}; heads, learning rate and batch of other budgets are not known"
         )
 
@@ -115,24 +127,30 @@ class Settings:
         """The recipe at a budget, for `tokens` training tokens rounded to whole steps of whole batches."""
         recipe = OmegaConf.to_container(self.config.training)
         assert isinstance(recipe, dict)
-        per_width = recipe.pop("learning_rate_times_width")
-        peak = scale.learning_rate if per_width is None else per_width / hidden_size
+        per_width = recipe.pop("learning_rate_times_width", None)
+        peak = scale.learning_rate
+        if per_width is not None:
+            peak = _number(per_width, "training.learning_rate_times_width", 1e-12, 1e30) / hidden_size
+        floor, warmup, decay = (
+            _number(recipe.pop(f"{name}_share", 0.0), f"training.{name}_share", 0, 1)
+            for name in ("min_learning_rate", "warmup", "decay")
+        )
         iterations = round(tokens / (scale.global_batch_size * backbone.seq_length))
         if iterations < 1:
             raise ConfigError(
                 f"{tokens:.4g} tokens are less than one batch of {scale.global_batch_size} x {backbone.seq_length}: "
                 "lower the batch or raise the budget"
             )
-        del recipe["tokens"]
+        recipe.pop("tokens", None)
         return _build(
             Training,
             {
                 "train_iters": iterations,
                 "global_batch_size": scale.global_batch_size,
                 "learning_rate": peak,
-                "min_learning_rate": peak * recipe.pop("min_learning_rate_share"),
-                "warmup_iters": max(1, round(recipe.pop("warmup_share") * iterations)),
-                "decay_iters": round(recipe.pop("decay_share") * iterations),
+                "min_learning_rate": peak * floor,
+                "warmup_iters": max(1, round(warmup * iterations)),
+                "decay_iters": round(decay * iterations),
                 "seed": seed,
                 **recipe,
             },
@@ -147,6 +165,20 @@ class Settings:
         if rule == "compute":
             return scale.compute / flops_per_token
         raise ConfigError(f"training.tokens={rule}: it must be fixed (D of Table 2) or compute (C / M)")
+
+
+def _number(value: Any, name: str, low: float, high: float) -> float:
+    """A number of the configuration between `low` and `high`, or a ConfigError that says so."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ConfigError(f"{name}={value}: a number between {low:g} and {high:g} is wanted")
+    return float(value)
+
+
+def _whole(value: Any, name: str, low: int, high: int) -> int:
+    """Likewise for a whole number."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{name}={value}: a whole number between {low} and {high} is wanted")
+    return value
 
 
 def named_cluster(name: str) -> Cluster:
@@ -178,6 +210,8 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
         return float(value)
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
+    if kind is float and isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name}={value}: a finite number is wanted")
     if kind in (int, float, bool, str) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
         raise ConfigError(f"{name}={value!r}: a value of type {kind.__name__} is wanted")
     return value

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.accounting import active_params, attention_params, idle_params, score_flops
 from harness.architecture import Architecture, Backbone
-from harness.errors import InfeasibleError
+from harness.errors import ConfigError, InfeasibleError
 
 MIN_M_OVER_NA = 6.0
 """Lower bound of M/N_a: 6 FLOPs per active parameter, with no attention scores at all (Eq. 5)."""
@@ -40,12 +40,12 @@ class Targets:
         """
         if not m_over_na > MIN_M_OVER_NA:
             raise InfeasibleError(
-                f"m_over_na={m_over_na:g}: M/N_a is always above {MIN_M_OVER_NA:g}, since each active parameter costs 6 "
+                f"m_over_na={m_over_na:.10g}: M/N_a is always above {MIN_M_OVER_NA:g}, since each active parameter costs 6 "
                 "FLOPs a token and attention scores come on top; choose a larger ratio"
             )
         if not 1 < n_over_na < backbone.max_n_over_na:
             raise InfeasibleError(
-                f"n_over_na={n_over_na:g}: N/N_a lies strictly between 1 and (N_e + shared)/(K + shared) = "
+                f"n_over_na={n_over_na:.10g}: N/N_a lies strictly between 1 and (N_e + shared)/(K + shared) = "
                 f"{backbone.num_experts + backbone.num_shared_experts}/{backbone.active_experts} = "
                 f"{backbone.max_n_over_na:.4g} on this backbone; choose a ratio inside, or more experts"
             )
@@ -63,6 +63,13 @@ class Rules:
     """d_m is the nearest multiple of it, at least one."""
     tolerance: float = 0.10
     """M, N_a and N of the rounded architecture may each be this far off, relatively. (The text says 5%, the tables 10%.)"""
+
+    def __post_init__(self) -> None:
+        if self.hidden_size_step < 1 or self.moe_ffn_hidden_size_step < 1 or not self.tolerance > 0:
+            raise ConfigError(
+                f"rules: steps {self.hidden_size_step} and {self.moe_ffn_hidden_size_step}, tolerance {self.tolerance:g}: "
+                "steps must be at least 1, and the tolerance above 0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,8 +199,8 @@ def proxy_width(backbone: Backbone, targets: Targets, rules: Rules) -> int:
         lower, upper = width_bounds(backbone, targets)
         raise InfeasibleError(
             f"no width is feasible for M={targets.flops_per_token:.5g}, "
-            f"M/N_a={targets.flops_per_token / targets.active_params:.4g}, "
-            f"N/N_a={targets.total_params / targets.active_params:.4g}: of the multiples of {rules.hidden_size_step} between "
+            f"M/N_a={targets.flops_per_token / targets.active_params:.8g}, "
+            f"N/N_a={targets.total_params / targets.active_params:.8g}: of the multiples of {rules.hidden_size_step} between "
             f"{lower:.1f} and {upper:.1f} none gives M, N_a and N within {rules.tolerance:.0%} of the targets after rounding; "
             "change a ratio, or allow a larger tolerance"
         )

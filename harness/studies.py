@@ -59,9 +59,18 @@ def grid(settings: Settings, scale: Scale) -> Iterator[Point]:
 def classical(settings: Settings, scale: Scale) -> Iterator[Point]:
     """IsoFLOP sets around M_opt(C) (section 4.2.1): sizes with D = C / M, in the shapes that the configuration states."""
     numbers = settings.study("classical")
-    for size in numbers["sizes"]:
+    for name in ("m_over_na", "n_over_na"):
+        if settings.config[name] is not None:
+            raise ConfigError(
+                f"{name}={settings.config[name]} is for phase=1; the classical study has studies.classical.*"
+            )
+    for size in _list(numbers["sizes"], [], "studies.classical.sizes"):
+        if not size > 0:
+            raise ConfigError(f"studies.classical.sizes: {size:g} is not above 0")
         flops = size * scale.flops_per_token
-        shape = next(shape for shape in numbers["shapes"] if flops <= shape["up_to"])
+        shape = next((shape for shape in numbers["shapes"] if flops <= shape["up_to"]), None)
+        if shape is None:
+            raise ConfigError(f"studies.classical.shapes has no shape for M = {flops:.4g}: add one with a larger up_to")
         backbone = settings.backbone(shape)
         targets = Targets.from_ratios(
             backbone,
@@ -145,7 +154,7 @@ def _list(given: Any, default: list[float], name: str) -> list[float]:
         return default
     values = [given] if isinstance(given, int | float) else given
     try:
-        numbers = [float(value) for value in values]
+        numbers = list(dict.fromkeys(float(value) for value in values))
     except (TypeError, ValueError):
         raise ConfigError(f"{name}={given}: a number or a list of numbers in brackets is wanted") from None
     if not numbers:

@@ -7,6 +7,7 @@ before every value was checked.
 
 import csv
 import io
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness import cli
 from harness.bill import Row, print_plan
+from harness.cli import text
 from harness.data.manifest import check_size
-from harness.errors import ConfigError
-from harness.experiment import Experiment
-from harness.files import read_json_lines, write_atomically, write_json_lines
+from harness.errors import ConfigError, DataError
+from harness.files import write_atomically, write_json_lines
 from harness.megatron.argv import Paths, command, megatron_argv
 from harness.resources import Cluster, estimate, layout
 from harness.settings import Settings
 from harness.studies import Study, find_study
+from harness.sweepfile import read_experiments
 
 NOT_SETTINGS = ("root", "name", "extend", "show", "launch", "cluster")
 """Options that change nothing about the experiments."""
@@ -59,6 +61,11 @@ def plan(config: DictConfig) -> Sweep:
     """
     study = find_study(config.phase)
     settings = Settings(config)
+    text(config.root, "root")
+    if not isinstance(config.extend, bool):
+        raise ConfigError(f"extend={config.extend}: true or false is wanted")
+    if settings.data_path is not None:
+        config.data.path = str(settings.data_path.absolute())  # the sweep may be launched from anywhere
     scales = settings.choose_scales(config.scale)
     rows: dict[str, Row] = {}
     for scale in scales:
@@ -67,10 +74,27 @@ def plan(config: DictConfig) -> Sweep:
             run_layout = layout(point.experiment, settings.cluster)
             cost = estimate(point.experiment, point.experiment.counts, run_layout, settings.cluster)
             rows.setdefault(point.experiment.run_id, Row(point=point, layout=run_layout, estimate=cost))
-    name = config.name or _name(study, config, [scale.label for scale in scales], settings)
+    name = (
+        _checked_name(config.name)
+        if config.name is not None
+        else _name(study, config, [scale.label for scale in scales], settings)
+    )
     return Sweep(
         name=name, rows=tuple(rows.values()), config=config, cluster=settings.cluster, data_path=settings.data_path
     )
+
+
+def _checked_name(name: Any) -> str:
+    """A name that can stand in a path and in ``sweep=``.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", str(name)) or str(name) == "all":
+        raise ConfigError(
+            f"name={str(name)[:120]}: at most 100 letters, digits, '.', '_', '-', a letter or digit first, and not 'all'"
+        )
+    return str(name)
 
 
 def _name(study: Study, config: DictConfig, labels: list[str], settings: Settings) -> str:
@@ -138,14 +162,23 @@ def write(sweep: Sweep) -> list[str]:
     """
     rows = [{key: _text(value) for key, value in columns(row).items()} for row in sweep.rows]
     experiments = {row.run_id: row.point.experiment.canonical() for row in sweep.rows}
-    present = {Experiment.from_canonical(value).run_id: value for value in read_json_lines(sweep.file(".jsonl"))}
+    held = read_experiments(sweep.root, sweep.name)
+    present = {run_id: experiment.canonical() for run_id, experiment in held.items()}
     # a plan made before its data was prepared cannot have run: the new plan takes its place
     never_run = bool(present) and all(value["data"] is None for value in present.values())
-    if present and not never_run and set(present) != set(experiments):
+    if present and not never_run:
+        if set(experiments) <= set(present):
+            return list(present)  # all of it is planned already, perhaps with more that was added since
         if not sweep.config.extend:
             raise ConfigError(
                 f"sweep {sweep.name!r} is there already, planned with other settings ({_difference(sweep)}): give another "
                 "name=, or add the new experiments to it with extend=true"
+            )
+        others = {experiment.data for experiment in held.values()} - {row.point.experiment.data for row in sweep.rows}
+        if others:
+            names = ", ".join(sorted(f"{data.name} ({data.digest})" for data in others if data))
+            raise ConfigError(
+                f"sweep {sweep.name!r} was planned on dataset {names}: one sweep has one dataset; give another name="
             )
         with sweep.file(".csv").open(encoding="utf-8", newline="") as file:
             rows = [*csv.DictReader(file), *(row for row in rows if row["run_id"] not in present)]
@@ -198,7 +231,7 @@ def _flat(config: Any) -> dict[str, Any]:
 
 def show(sweep: Sweep, number: int) -> str:
     """The whole command of the sweep's `number`-th experiment (from 1)."""
-    if not isinstance(number, int) or not 1 <= number <= len(sweep.rows):
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= len(sweep.rows):
         raise ConfigError(f"show={number}: sweep {sweep.name!r} has experiments 1 to {len(sweep.rows)}")
     row = sweep.rows[number - 1]
     return command(row.point.experiment, row.layout, run_paths(sweep.root, row.run_id, sweep.data_path))
@@ -219,15 +252,20 @@ def main(config: DictConfig) -> int:
         if sweep.data_path is None:
             print("no dataset is named (data=none): /path/to/dataset stands for it", file=sys.stderr)
         return 0
-    print_plan(sweep.rows, sweep.cluster)
+    launcher = cli.build(config.launch, "launch")
+    if launcher is not None and sweep.rows[0].point.experiment.data is None:
+        where = f"no dataset in {config.data.path}" if config.data.path else "no dataset is named (data=none)"
+        raise DataError(
+            f"{where}: prepare one (python -m harness.data) and name it (data=demo, or data.path=<directory>)"
+        )
     run_ids = write(sweep)
-    print(f"\nsweep {sweep.name}: {len(run_ids)} runs, written to {sweep.file('.csv')} (.yaml, .jsonl)")
-    if config.launch._target_ is None:
-        return 0
-    from hydra.utils import instantiate
-
-    launcher = instantiate(config.launch)
-    return int(launcher.launch(sweep.root, sweep.name))
+    print_plan(sweep.rows, sweep.cluster)
+    print(f"\nsweep {sweep.name}: {len(run_ids)} runs, written to {sweep.file('.csv')} (.yaml, .jsonl)", flush=True)
+    if config.data.path and sweep.rows[0].point.experiment.data is None:
+        print(
+            f"no dataset in {config.data.path} yet: prepare it (python -m harness.data) and plan again before launching"
+        )
+    return 0 if launcher is None else int(launcher.launch(sweep.root, sweep.name))
 
 
 if __name__ == "__main__":

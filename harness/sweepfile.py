@@ -1,5 +1,6 @@
 """Sweeps that were written: find one by name, read its experiments and its configuration."""
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,46 @@ def load_sweep(root: Path, name: str | None) -> WrittenSweep:
         )
         there = f"there are {', '.join(names)}" if names else "there is none; plan one with python -m harness.sweep"
         raise ConfigError(f"{start} ({there})")
-    values = read_json_lines(root / "sweeps" / f"{name}.jsonl")
     return WrittenSweep(
         name=name,
         root=root,
-        experiments=tuple(Experiment.from_canonical(value) for value in values),
+        experiments=tuple(read_experiments(root, name).values()),
         config=OmegaConf.load(root / "sweeps" / f"{name}.yaml"),
     )
+
+
+def read_experiments(root: Path, name: str) -> dict[str, Experiment]:
+    """The experiments of a sweep by run id, in order; empty where there is no such sweep.
+
+    Raises:
+        ConfigError: one of its three files is missing or torn, or they do not agree: part of a sweep must not pass for it.
+    """
+    paths = {suffix: root / "sweeps" / f"{name}{suffix}" for suffix in (".yaml", ".jsonl", ".csv")}
+    there = [suffix for suffix, path in paths.items() if path.exists()]
+    if not there:
+        return {}
+
+    def damaged(what: str) -> ConfigError:
+        return ConfigError(
+            f"sweep {name} in {root}/sweeps is damaged ({what}): restore its files, or remove {name}.yaml, .jsonl and .csv and "
+            "plan it again (runs are kept)"
+        )
+
+    if len(there) < len(paths):
+        raise damaged(f"{' and '.join(suffix for suffix in paths if suffix not in there)} missing")
+    lines = paths[".jsonl"].read_text(encoding="utf-8", errors="replace").splitlines()
+    values = read_json_lines(paths[".jsonl"])
+    with paths[".csv"].open(encoding="utf-8", errors="replace", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if len(values) < len(lines) or not values:
+        raise damaged(".jsonl torn or empty")
+    experiments = {e.run_id: e for e in (Experiment.from_canonical(value) for value in values)}
+    if {row.get("run_id") for row in rows} != set(experiments) or any(None in row.values() for row in rows):
+        raise damaged(".csv and .jsonl do not agree")
+    try:
+        whole = "phase" in OmegaConf.load(paths[".yaml"])
+    except Exception:
+        whole = False
+    if not whole:
+        raise damaged(".yaml torn")
+    return experiments

@@ -1,9 +1,10 @@
 """One run as a job of this machine: what it needs, and the child process that trains it."""
 
-import ctypes
+import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,14 +35,14 @@ class Job:
         return f"{self.run.run_id} (M {counts.flops_per_token:.3g}, {self.experiment.training.train_iters} steps)"
 
 
-def make_job(sweep: WrittenSweep, experiment: Experiment, machine: Cluster) -> Job:
+def make_job(sweep: WrittenSweep, experiment: Experiment, machine: Cluster, data_path: Path | None) -> Job:
     """Check that `experiment` can train on `machine`, and say how.
 
     Raises:
         DataError: its dataset is missing, another one, or too small.
         ConfigError: the machine has no GPU for it, or its batch does not divide.
     """
-    data = check_data(experiment, sweep.data_path)
+    data = check_data(experiment, data_path)
     if machine.gpus_per_node == 0 and experiment.training.precision != "fp32":
         raise ConfigError(
             f"run {experiment.run_id} trains in {experiment.training.precision}, on GPUs, and this machine has none: submit "
@@ -56,7 +57,7 @@ def make_job(sweep: WrittenSweep, experiment: Experiment, machine: Cluster) -> J
         run=run,
         experiment=experiment,
         flags=tuple(megatron_argv(experiment, run_layout, paths)),
-        command=command(experiment, run_layout, paths),
+        command=command(experiment, run_layout, paths, python=sys.executable),
         seconds=estimate(experiment, experiment.counts, run_layout, machine).seconds,
     )
 
@@ -68,7 +69,7 @@ def train_in_child(run_path: str, flags: list[str], log: str, gpu: int | None, k
     (SIGTERM) when the launcher dies.
     """
     os.setsid()
-    _stop_with_parent()
+    threading.Thread(target=_stop_with_launcher, daemon=True).start()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for number in (1, 2):
         os.dup2(descriptor, number)
@@ -87,6 +88,9 @@ def train_in_child(run_path: str, flags: list[str], log: str, gpu: int | None, k
     sys.exit(code)
 
 
-def _stop_with_parent() -> None:
-    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+def _stop_with_launcher() -> None:
+    """Tell this process to stop when the launcher is gone (its parent by birth, the fork server, outlives it)."""
+    launcher = multiprocessing.parent_process()
+    if launcher is not None:
+        multiprocessing.connection.wait([launcher.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)

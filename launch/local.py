@@ -6,7 +6,7 @@ never stops the others.
 """
 
 import importlib.util
-import multiprocessing
+import multiprocessing.forkserver
 import os
 import shutil
 import signal
@@ -20,12 +20,13 @@ from omegaconf import DictConfig
 
 from harness import cli
 from harness.errors import ConfigError
+from harness.megatron.pretrain import REFUSED
 from harness.resources import Cluster
 from harness.rundir import RunDirectory
 from harness.settings import Settings, named_cluster
 from harness.sweepfile import WrittenSweep, load_sweep
 from launch.job import Job, make_job, train_in_child
-from launch.progress import Progress, Tally, clock, make_progress
+from launch.progress import PlainLog, Progress, Tally, clock, make_progress
 
 POLL_SECONDS = 0.2
 
@@ -42,8 +43,10 @@ class LocalLauncher:
         Raises:
             ConfigError: a value cannot be used.
         """
-        if slots is not None and (not isinstance(slots, int) or slots < 1):
+        if slots is not None and (isinstance(slots, bool) or not isinstance(slots, int) or slots < 1):
             raise ConfigError(f"launch.slots={slots}: a whole number of at least 1 is wanted, or null")
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+            raise ConfigError(f"launch.retries={retries}: a whole number of at least 0 is wanted")
         if keep_checkpoints not in ("none", "last"):
             raise ConfigError(f"launch.keep_checkpoints={keep_checkpoints}: it must be none or last")
         self.gpus = count_gpus()
@@ -51,14 +54,16 @@ class LocalLauncher:
         self.retries = retries
         self.keep_checkpoints = keep_checkpoints == "last"
 
-    def launch(self, root: Path, name: str) -> int:
+    def launch(self, root: Path, name: str, data_path: Path | None = None) -> int:
         """Train what is not done of the sweep `name`; exit code 0: all runs are done, 1: some failed, 130: stopped.
+
+        `data_path`: where the dataset lies now, if not where it lay when the sweep was planned.
 
         Raises:
             HarnessError: a run cannot be trained here; found before any is started.
         """
         sweep = load_sweep(root, name)
-        jobs, done, diverged = self._jobs(sweep)
+        jobs, done, diverged = self._jobs(sweep, data_path or sweep.data_path)
         if diverged:
             print(f"{len(diverged)} diverged earlier and are left as they are: {', '.join(diverged)}")
         if not jobs:
@@ -84,7 +89,7 @@ class LocalLauncher:
         )
         return code
 
-    def _jobs(self, sweep: WrittenSweep) -> tuple[list[Job], int, list[str]]:
+    def _jobs(self, sweep: WrittenSweep, data_path: Path | None) -> tuple[list[Job], int, list[str]]:
         """The jobs to do, longest first; how many runs are done; ids of those that diverged."""
         machine = self.machine(sweep)
         jobs, done, diverged = [], 0, []
@@ -96,7 +101,7 @@ class LocalLauncher:
             elif state == "diverged":
                 diverged.append(experiment.run_id)
             else:
-                jobs.append(make_job(sweep, experiment, machine))
+                jobs.append(make_job(sweep, experiment, machine, data_path))
         for job in jobs:
             job.run.create(job.experiment, job.command)
         return sorted(jobs, key=lambda job: -job.seconds), done, diverged
@@ -130,6 +135,7 @@ class _Session:
         self.tally = tally
         self.progress = progress
         self.starts: dict[str, int] = {}
+        self.logs: dict[str, Path] = {}
         self.interrupts = 0
         os.environ["OMP_NUM_THREADS"] = "1"  # threads made tiny runs 6 to 30 times slower; GPU runs need none
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
@@ -138,6 +144,10 @@ class _Session:
 
     def work(self) -> int:
         """Run the queue to its end, or until told to stop."""
+        # the server inherits what is done with SIGINT now: a Ctrl-C must not end it while it imports Megatron
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        multiprocessing.forkserver.ensure_running()
+        signal.signal(signal.SIGINT, handler)
         before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             while self.running or (self.waiting and not self.interrupts):
@@ -147,8 +157,8 @@ class _Session:
                     if process.exitcode is not None:
                         del self.running[slot]
                         process.join()
-                        self._ended(job, process.exitcode)
-                self.progress.update(self.tally, [job for job, _ in self.running.values()])
+                        self._ended(job, process.exitcode, process.pid)
+                self._show()
                 time.sleep(POLL_SECONDS)
         finally:
             for _, process in self.running.values():
@@ -161,34 +171,50 @@ class _Session:
 
     def _start(self, job: Job) -> None:
         slot = next(slot for slot in range(self.launcher.slots) if slot not in self.running)
-        attempt = len(job.run.status().attempts) + 1
+        log = job.run.logs / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+        self.logs[job.run.run_id] = log
         process = self.processes.Process(
             target=train_in_child,
             args=(
                 str(job.run.path.absolute()),
                 list(job.flags),
-                str((job.run.logs / f"attempt-{attempt}.log").absolute()),
+                str(log.absolute()),
                 slot % self.launcher.gpus if self.launcher.gpus else None,
                 self.launcher.keep_checkpoints,
             ),
         )
         process.start()
         self.running[slot] = (job, process)
+        if self.interrupts:  # the signal came while the process was being made, and has not reached it
+            process.terminate()
         self.starts[job.run.run_id] = self.starts.get(job.run.run_id, 0) + 1
 
-    def _ended(self, job: Job, code: int) -> None:
+    def _show(self) -> None:
+        """Update the display; a display that fails gives way to the plain log, and never ends a training."""
+        try:
+            self.progress.update(self.tally, [job for job, _ in self.running.values()])
+        except Exception as error:
+            self.progress.close()
+            self.progress = PlainLog()
+            self.progress.note(f"the live table failed ({error}); going on with a plain log")
+
+    def _ended(self, job: Job, code: int, pid: int | None) -> None:
         status = job.run.status()
         if status.state == "done":
             loss = (job.run.result() or {}).get("final_validation_loss")
             self.tally.done += 1
             self.tally.finished_work += job.seconds
-            self.progress.note(f"done     {job.label}, validation loss {loss:.4f}")
+            self.progress.note(f"done     {job.label}, validation loss {loss if loss is None else f'{loss:.4f}'}")
             return
-        if status.state == "running":  # it ended without a word: record that for whoever looks
-            job.run.end_attempt(
-                end="killed", exit_code=code, message=f"killed by signal {-code}" if code < 0 else "vanished"
-            )
-        if self.interrupts:
+        own = bool(status.attempts) and status.attempts[-1].pid == pid
+        if own and status.attempts[-1].end is None:  # it ended without a word: record that for whoever looks
+            words = f"killed by signal {-code}" if code < 0 else "vanished"
+            job.run.end_attempt(end="signal" if self.interrupts else "killed", exit_code=code, message=words)
+        if code == REFUSED and not own:  # another process holds the lease, or the directory is not this run's
+            self.tally.failed += 1
+            self.tally.finished_work += job.seconds
+            self.progress.note(f"refused  {job.label}: left alone (see {self.logs[job.run.run_id]})")
+        elif self.interrupts:
             self.progress.note(f"stopped  {job.label}")
         elif code < 0 and self.starts[job.run.run_id] <= self.launcher.retries:
             self.progress.note(f"killed   {job.label} by signal {-code}; starting it again")
@@ -198,7 +224,7 @@ class _Session:
             message = status.attempts[-1].message if status.attempts else None
             self.tally.failed += 1
             self.tally.finished_work += job.seconds
-            log = job.run.logs / f"attempt-{max(1, len(status.attempts))}.log"
+            log = self.logs[job.run.run_id]
             self.progress.note(f"{status.state:8s} {job.label}: {message or f'exit code {code}'} (log: {log})")
 
     def _interrupt(self, *_signal: Any) -> None:
@@ -214,10 +240,12 @@ class _Session:
 
 def main(config: DictConfig) -> int:
     """Train or resume a sweep."""
-    from hydra.utils import instantiate
-
-    launcher = instantiate(config.launch)
-    return int(launcher.launch(Path(config.root), config.sweep))
+    launcher = cli.build(config.launch, "launch")
+    if launcher is None:
+        raise ConfigError("launch=none trains nothing: leave launch= out, or choose local")
+    name = None if config.sweep is None else str(config.sweep)
+    data_path = Path(cli.text(config.data.path, "data.path")) if config.data.path is not None else None
+    return int(launcher.launch(Path(cli.text(config.root, "root")), name, data_path))
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ class PlainLog:
         self._last = time.monotonic()
         rows = [last_metrics(job.run.metrics_path) for job in running]
         steps = ", ".join(
-            f"{job.run.run_id} {row['step']}/{job.experiment.training.train_iters} loss {_loss(row)}"
+            f"{job.run.run_id} {row.get('step', 0)}/{job.experiment.training.train_iters} loss {_loss(row)}"
             for job, row in zip(running, rows, strict=True)
             if row
         )
@@ -124,13 +124,14 @@ class LiveTable:
 
     def note(self, text: str) -> None:
         """Print it above the table."""
-        self._live.console.print(f"{time.strftime('%H:%M:%S')} {text}")
+        self._live.console.print(f"{time.strftime('%H:%M:%S')} {text}", markup=False)
 
     def update(self, tally: Tally, running: Sequence[Job]) -> None:
         """Redraw."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
+        from rich.text import Text
 
         rows = [last_metrics(job.run.metrics_path) for job in running]
         table = Table(box=None, header_style="bold", pad_edge=False)
@@ -146,7 +147,7 @@ class LiveTable:
                 _loss(row),
                 f"{row['tokens_per_s']:,.0f}" if row.get("tokens_per_s") else "-",
             )
-        self._live.update(Group(_summary(tally, running, rows), table))
+        self._live.update(Group(Text(_summary(tally, running, rows)), table))
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -33,11 +33,27 @@ def read_manifest(directory: Path) -> Data | None:
         return None
     if value.get("schema") != SCHEMA:
         raise DataError(f"{directory}/manifest.json is of schema {value.get('schema')}, this version reads {SCHEMA}")
-    for name, size in value["bytes"].items():
+    try:
+        sizes, data = dict(value["bytes"]), Data(**value["data"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{directory}/manifest.json is damaged ({error!r}): prepare the data again (again=true)"
+        ) from error
+    for name, size in sizes.items():
         actual = (directory / name).stat().st_size if (directory / name).exists() else None
         if actual != size:
             raise DataError(f"{directory}/{name} has {actual} bytes, its manifest says {size}: prepare the data again")
-    return Data(**value["data"])
+    return data
+
+
+def read_source(directory: Path) -> dict[str, Any]:
+    """What a finished dataset was made from: name, corpus, validation_share."""
+    value = read_json(directory / "manifest.json") or {}
+    return {
+        "name": value.get("data", {}).get("name"),
+        "corpus": value.get("corpus"),
+        "validation_share": value.get("validation_share"),
+    }
 
 
 def check_data(experiment: Experiment, directory: Path | None) -> Path:

@@ -30,20 +30,34 @@ def tokenize(document: Document) -> np.ndarray:
     return tokens
 
 
-def prepare(documents: Iterable[Document], directory: Path, *, name: str, validation_share: float) -> Data:
-    """Write `documents` as a dataset into `directory` and return its identity.
+def prepare(
+    documents: Iterable[Document], directory: Path, *, name: str, validation_share: float, corpus: str | None = None
+) -> Data:
+    """Write `documents` as a dataset into `directory` and return its identity; `corpus` says where they came from.
 
-    Equal documents are written once. Source of the format: megatron.core.datasets.indexed_dataset.
+    Equal documents are written once. What was in `directory` stays as it is until all is written. Source of the format:
+    megatron.core.datasets.indexed_dataset.
 
     Raises:
         DataError: a part would be empty.
     """
     with quiet_import():
-        import torch
-        from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
+        import megatron.core.datasets.indexed_dataset  # noqa: F401
 
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "manifest.json").unlink(missing_ok=True)
+    try:
+        return _prepare(documents, directory, name, validation_share, corpus)
+    finally:
+        for leftover in directory.glob("*.tmp"):
+            leftover.unlink()
+
+
+def _prepare(
+    documents: Iterable[Document], directory: Path, name: str, validation_share: float, corpus: str | None
+) -> Data:
+    import torch
+    from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
+
     builders = {part: IndexedDatasetBuilder(str(directory / f"{part}.bin.tmp"), dtype=np.uint16) for part in PARTS}
     counts = dict.fromkeys(PARTS, 0)
     tokens = dict.fromkeys(PARTS, 0)
@@ -67,6 +81,8 @@ def prepare(documents: Iterable[Document], directory: Path, *, name: str, valida
             )
     for part, builder in builders.items():
         builder.finalize(str(directory / f"{part}.idx.tmp"))
+    (directory / "manifest.json").unlink(missing_ok=True)  # from here until it is written anew, nothing looks finished
+    for part in PARTS:
         for suffix in ("bin", "idx"):
             (directory / f"{part}.{suffix}.tmp").replace(directory / f"{part}.{suffix}")
     data = Data(
@@ -78,5 +94,6 @@ def prepare(documents: Iterable[Document], directory: Path, *, name: str, valida
         validation_tokens=tokens["validation"],
     )
     sizes = {path.name: path.stat().st_size for part in PARTS for path in sorted(directory.glob(f"{part}.*"))}
-    write_manifest(directory, data, {"documents": counts, "validation_share": validation_share, "bytes": sizes})
+    details = {"corpus": corpus, "validation_share": validation_share, "documents": counts, "bytes": sizes}
+    write_manifest(directory, data, details)
     return data

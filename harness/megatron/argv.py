@@ -46,16 +46,18 @@ def experiment_flags(experiment: Experiment) -> list[str]:
     ]
 
 
-def command(experiment: Experiment, layout: Layout, paths: Paths) -> str:
-    """The run as a shell command of several lines, complete and ready to paste."""
+def command(experiment: Experiment, layout: Layout, paths: Paths, python: str = "python") -> str:
+    """The run as a shell command of several lines, complete and ready to paste; `python` is the interpreter."""
     argv = megatron_argv(experiment, layout, paths)
     if layout.gpus == 0:
-        start = f"OMP_NUM_THREADS=1 python -m {PROGRAM}"
+        start = f"OMP_NUM_THREADS=1 {shlex.quote(python)} -m {PROGRAM}"
     elif layout.nodes == 1:
-        start = f"torchrun --standalone --nproc-per-node={layout.gpus} -m {PROGRAM}"
+        start = (
+            f"{shlex.quote(python)} -m torch.distributed.run --standalone --nproc-per-node={layout.gpus} -m {PROGRAM}"
+        )
     else:
         start = (
-            f"torchrun --nnodes={layout.nodes} --nproc-per-node={layout.gpus_per_node} "
+            f"{shlex.quote(python)} -m torch.distributed.run --nnodes={layout.nodes} --nproc-per-node={layout.gpus_per_node} "
             f"--rdzv-backend=c10d --rdzv-endpoint=$MASTER_ADDR:$MASTER_PORT -m {PROGRAM}"
         )
     lines = [start, f"--run-dir {shlex.quote(str(paths.run))}"]
@@ -232,15 +234,25 @@ def _device(training: Training, layout: Layout) -> list[str]:
 def _paths(paths: Paths) -> list[str]:
     return [
         *_flag("tokenizer-type", "NullTokenizer"),  # the data is tokenised already; only the vocabulary's size matters
-        *_flag("train-data-path", paths.data / "train"),
-        *_flag("valid-data-path", paths.data / "validation"),
-        *_flag("data-cache-path", paths.run / "cache"),
-        *_flag("save", paths.run / "checkpoints"),
-        *_flag("load", paths.run / "checkpoints"),
+        *data_flags(paths.data),
         *_flag("save-interval", NEVER),
         "--exit-signal-handler",
         *_flag("log-interval", 100),
         *_flag("tensorboard-log-interval", 1),
+    ]
+
+
+def data_flags(dataset: Path) -> list[str]:
+    """The two parts of a dataset."""
+    return [*_flag("train-data-path", dataset / "train"), *_flag("valid-data-path", dataset / "validation")]
+
+
+def run_directory_flags(run: Path) -> list[str]:
+    """Where a run's own files go; the training program adds them, so that they always follow its ``--run-dir``."""
+    return [
+        *_flag("save", run / "checkpoints"),
+        *_flag("load", run / "checkpoints"),
+        *_flag("data-cache-path", run / "cache"),
     ]
 
 

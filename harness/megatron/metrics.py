@@ -66,7 +66,10 @@ class MetricsWriter:
         elif name in COLUMNS:
             if step != self._row.get("step", step):
                 self._finish_row()
-            self._row["step"] = step
+            if "step" not in self._row:  # the step ended just now: its other scalars follow at once
+                at = time.perf_counter()
+                self._row = {"step": step, "seconds": at - self._last}
+                self._last = at
             self._row[COLUMNS[name]] = float(value)
 
     def add_text(self, *args: Any, **kwargs: Any) -> None:
@@ -94,18 +97,16 @@ class MetricsWriter:
         row, self._row = self._row, {}
         if "lm_loss" not in row:
             return
-        at = time.perf_counter()
-        seconds, self._last = at - self._last, at
-        tokens_per_s = self._batch_tokens / seconds if seconds > 0 else None
-        row |= {"tokens": row["step"] * self._batch_tokens, "seconds": seconds, "tokens_per_s": tokens_per_s}
+        row["tokens"] = row["step"] * self._batch_tokens
+        row["tokens_per_s"] = self._batch_tokens / row["seconds"] if row["seconds"] > 0 else None
         self.rows.append(row)
         if self._file is not None:
             # JSON has no NaN: a diverged loss is written as null, and the status says why
             finite = {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in row.items()}
             self._file.write(json.dumps(finite) + "\n")
-            if at - self._written > FLUSH_SECONDS:
+            if self._last - self._written > FLUSH_SECONDS:
                 self._file.flush()
-                self._written = at
+                self._written = self._last
         if self._progress is not None:
             self._progress(row)
 

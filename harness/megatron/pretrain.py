@@ -21,7 +21,6 @@ from harness.rundir import Lease, RunDirectory
 
 STOPPED, DIVERGED, REFUSED = 75, 3, 4
 RERUN_EXIT_CODES = (16, 17)
-HEARTBEAT_SECONDS = 10.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -79,18 +78,30 @@ def train(run: RunDirectory, flags: list[str], *, job_id: str | None = None, kee
 
 
 def check_flags(run: RunDirectory, flags: list[str]) -> None:
-    """Refuse flags that contradict the experiment of the directory.
+    """Refuse flags that contradict the experiment of the directory: its model, its training, or its data.
 
     Raises:
         RunError: naming the first flag that differs.
+        DataError: the dataset that the flags name is not the experiment's.
     """
+    from harness.data.manifest import check_data
     from harness.errors import RunError
-    from harness.megatron.argv import experiment_flags, group_flags
+    from harness.megatron.argv import data_flags, experiment_flags, group_flags
 
     if not (run.path / "experiment.json").exists():
         return  # a run by hand: its flags are all there is
-    given = group_flags(flags)
-    for name, values in group_flags(experiment_flags(run.experiment())).items():
+    experiment, given = run.experiment(), group_flags(flags)
+    wanted = group_flags(experiment_flags(experiment))
+    if experiment.data is not None:
+        directory = Path(given.get("--train-data-path", ["."])[0]).parent
+        wanted |= group_flags(data_flags(check_data(experiment, directory)))
+    judged = int(given.get("--eval-iters", ["0"])[0]) * int(given.get("--eval-global-batch-size", ["0"])[0])
+    if judged != experiment.training.validation_sequences:
+        raise RunError(
+            f"{run.path} is judged on {experiment.training.validation_sequences} validation sequences, but the command "
+            f"evaluates {judged} (--eval-iters times --eval-global-batch-size)"
+        )
+    for name, values in wanted.items():
         if given.get(name) != values:
             raise RunError(
                 f"{run.path} is the directory of an experiment with {name} {' '.join(values)}, but the command says "
@@ -151,10 +162,11 @@ class _Training:
         from megatron.training.argument_utils import gpt_config_from_args, pretrain_cfg_container_from_args
         from megatron.training.arguments import parse_and_validate_args
 
+        from harness.megatron.argv import run_directory_flags
         from harness.megatron.metrics import MetricsWriter
         from harness.megatron.task import build_datasets, forward_step
 
-        sys.argv = [sys.argv[0], *self.flags]
+        sys.argv = [sys.argv[0], *run_directory_flags(self.run_directory.path), *self.flags]
         args = self.args = parse_and_validate_args()
         if environment.is_writer():
             self.metrics = global_vars._GLOBAL_TENSORBOARD_WRITER = MetricsWriter(
@@ -194,7 +206,7 @@ class _Training:
 
     def _progress(self, row: dict[str, Any]) -> None:
         if self.lease is not None and row["step"] % 10 == 0:
-            self.lease.beat()
+            self.lease.check()
 
     def _stop_before_training(self, *_: Any) -> None:
         self._stop_requested = True

@@ -57,10 +57,27 @@ def test_an_unfinished_preparation_does_not_look_finished(tmp_path):
         yield Document("a", b"some text")
         raise KeyboardInterrupt
 
-    prepare([Document(str(i), b"%d" % i) for i in range(50)], tmp_path, name="x", validation_share=0.5)
     with pytest.raises(KeyboardInterrupt):
         prepare(interrupted(), tmp_path, name="x", validation_share=0.5)
     assert read_manifest(tmp_path) is None
+    before = prepare([Document(str(i), b"%d" % i) for i in range(50)], tmp_path, name="x", validation_share=0.5)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(interrupted(), tmp_path, name="x", validation_share=0.5)
+    assert read_manifest(tmp_path) == before  # what was there is whole still
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_another_corpus_does_not_pass_for_the_one_that_is_there(tmp_path):
+    (tmp_path / "a").mkdir()
+    for i in range(40):
+        (tmp_path / "a" / f"{i}.txt").write_text(f"text {i}")
+    words = ["-m", "harness.data", f"data.path={tmp_path / 'd'}", "data.validation_share=0.3", "data.name=mine"]
+    assert command(*words, f"data.corpus={tmp_path / 'a'}").returncode == 0
+    assert command(*words, f"data.corpus={tmp_path / 'a'}").returncode == 0
+    refused = command(*words, f"data.corpus={tmp_path}")
+    assert refused.returncode == 2
+    assert "data.corpus: " in refused.stderr
+    assert "again=true" in refused.stderr
 
 
 def test_a_truncated_part_is_noticed(tmp_path):

@@ -80,7 +80,7 @@ def test_repeated_steps_count_once(tmp_path):
 
 def test_a_lease_keeps_a_second_writer_out(tmp_path):
     with Lease(tmp_path) as lease:
-        lease.beat()
+        lease.check()
         with pytest.raises(RunError, match=f"process {os.getpid()}"), Lease(tmp_path):
             pass
         assert lease.held()
@@ -113,4 +113,4 @@ def test_the_lease_of_another_machine_lasts_while_its_heart_beats(tmp_path):
         with Lease(tmp_path) as second:
             assert second.held()
             with pytest.raises(RunError, match="taken over"):
-                lease.beat()
+                lease.check()

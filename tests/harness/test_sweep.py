@@ -96,6 +96,41 @@ def test_show_prints_a_command_and_writes_nothing(tmp_path):
         (["phase=1", "seeds=0"], "seeds=0"),
         (["phase=1", "scale=1e19", "show=37"], "show=37: .*experiments 1 to 36"),
         (["phase=1", "rules.tolerance=0.0001"], "no width is feasible"),
+        (["phase=1", "scale=inf"], "scale=inf: backbone=paper has 1e18"),
+        (["phase=1", "rules=null"], "rules=null"),
+        (["phase=1", "seed=abc"], "seed=abc: a whole number"),
+        (["phase=1", "seed=-5"], "seed=-5: a whole number"),
+        (["phase=1", "seeds=true"], "seeds=True"),
+        (["phase=1", "seeds=1000000000"], "seeds=1000000000: .*1000"),
+        (["phase=1", "scales=[]"], "no budget"),
+        (["phase=1", "data.path=5"], "data.path=5: a path"),
+        (["phase=1", "name=../x"], "name=../x: "),
+        (["phase=1", "name=all"], "not 'all'"),
+        (["phase=1", "extend=maybe"], "extend=maybe: true or false"),
+        (["phase=1", "show=true"], "show=True"),
+        (["phase=1", "training.decay_share=nan"], "training.decay_share=nan: a number between 0 and 1"),
+        (["phase=1", "training.decay_share=-0.1"], "training.decay_share=-0.1: a number between 0 and 1"),
+        (["phase=1", "training.warmup_share=abc"], "training.warmup_share=abc"),
+        (["phase=1", "training.aux_loss_coeff=nan"], "aux_loss_coeff=nan: a finite number"),
+        (["phase=1", "training.decay_style=foo"], "decay_style=foo: choose one of exponential"),
+        (["phase=1", "training.load_balancing=aux_los"], "did you mean 'aux_loss'"),
+        (["phase=1", "training.adam_beta1=2"], "adam_beta1=2.0: it must lie between 0 and 1"),
+        (["phase=1", "training.validation_sequences=0"], "validation_sequences=0: it must lie between 1"),
+        (["phase=1", "training.learning_rate_times_width=-1"], "learning_rate_times_width=-1: a number"),
+        (["phase=1", "training.min_learning_rate_share=2"], "min_learning_rate_share=2"),
+        (["phase=1", "training.epochs=inf"], "epochs=inf: a finite number"),
+        (["phase=1", "cluster.mfu=7"], "cluster.mfu=7"),
+        (["phase=1", "cluster.peak_flops=0"], "cluster.peak_flops=0"),
+        (["phase=1", "rules.hidden_size_step=0"], "steps 0 and 8"),
+        (["phase=1", "backbone.ffn_ratio=0"], "backbone.ffn_ratio is 0.0: it must be above 0"),
+        (["phase=1", "backbone.num_shared_experts=-1"], "num_shared_experts is -1"),
+        (["phase=classical", "studies.classical.sizes=[0]"], "sizes: 0 is not above 0"),
+        (["phase=classical", "studies.classical.sizes=[abc]"], r"sizes=\['abc'\]: a number or a list"),
+        (["phase=classical", "m_over_na=[9]"], r"m_over_na=\[9\] is for phase=1"),
+        (["phase=1", "m_over_na=[6.01]"], "M/N_a=6.01, N/N_a=12"),
+        (["phase=1", "launch=local", "launch.slots=0"], "launch.slots=0"),
+        (["phase=1", "launch=local", "launch.workers=1"], "valid options of launch: .*launch.slots"),
+        (["phase=1", "launch=local"], "no dataset is named"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, words, message):
@@ -123,11 +158,11 @@ def test_planning_again_changes_nothing_and_other_settings_are_refused(tmp_path)
     before = {path.name: path.read_bytes() for path in (tmp_path / "sweeps").iterdir()}
     write(plan(config(tmp_path)))
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "sweeps").iterdir()}
-    planned = [json.loads(line) for line in before["phase1-1e18.jsonl"].splitlines()]
-    with_data = [value | {"data": DATA} for value in planned]  # as if its data had been there
-    (tmp_path / "sweeps/phase1-1e18.jsonl").write_text("".join(json.dumps(value) + "\n" for value in with_data))
+    write(plan(config(tmp_path, "training.weight_decay=0.2")))  # planned without data, nothing can have run
+    data = f"data.path={manifest_in(tmp_path)}"
+    write(plan(config(tmp_path, data)))
     with pytest.raises(ConfigError, match=r"training.weight_decay: 0.1 -> 0.2"):
-        write(plan(config(tmp_path, "training.weight_decay=0.2")))
+        write(plan(config(tmp_path, data, "training.weight_decay=0.2")))
 
 
 DATA = {
@@ -136,11 +171,15 @@ DATA = {
 }  # fmt: skip
 
 
+def manifest_in(path, name="dataset", **changes):
+    """A directory that says it holds a dataset, for plans that nobody trains."""
+    (path / name).mkdir()
+    (path / name / "manifest.json").write_text(json.dumps({"schema": 1, "data": DATA | changes, "bytes": {}}))
+    return path / name
+
+
 def test_a_sweep_grows_with_extend(tmp_path):
-    dataset = tmp_path / "dataset"
-    dataset.mkdir()
-    manifest = {"schema": 1, "data": DATA, "bytes": {}}
-    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    dataset = manifest_in(tmp_path)
     few = config(tmp_path, f"data.path={dataset}", "m_over_na=[9]")
     first = write(plan(few))
     with pytest.raises(ConfigError, match="extend=true"):
@@ -148,15 +187,15 @@ def test_a_sweep_grows_with_extend(tmp_path):
     both = write(plan(config(tmp_path, f"data.path={dataset}", "m_over_na=[9, 11]", "extend=true")))
     assert both[: len(first)] == first
     assert len(both) == 12
+    assert write(plan(few)) == both  # all of it is there already
+    other = manifest_in(tmp_path, "other", digest="1")
+    with pytest.raises(ConfigError, match=r"planned on dataset d \(0\)"):
+        write(plan(config(tmp_path, f"data.path={other}", "m_over_na=[8]", "extend=true")))
     assert [row["run_id"] for row in rows_of(tmp_path, "phase1-1e18")] == both
 
 
 def test_a_corpus_that_is_too_small_is_refused_with_both_numbers(tmp_path):
-    dataset = tmp_path / "dataset"
-    dataset.mkdir()
-    (dataset / "manifest.json").write_text(
-        json.dumps({"schema": 1, "data": DATA | {"train_tokens": 10**9}, "bytes": {}})
-    )
+    dataset = manifest_in(tmp_path, train_tokens=10**9)
     with pytest.raises(DataError, match=r"3,741,843,457 tokens.*1,000,000,000"):
         plan(config(tmp_path, f"data.path={dataset}"))
     assert plan(config(tmp_path, f"data.path={dataset}", "training.epochs=4")).rows
@@ -181,3 +220,19 @@ def test_show_of_the_demo_is_for_a_cpu():
     text = show(plan(compose("sweep", ["phase=1", "backbone=demo"])), 1)
     assert text.startswith("OMP_NUM_THREADS=1 python -m harness.megatron.pretrain")
     assert time.strftime("%Y-%m-%d") not in text
+
+
+@pytest.mark.parametrize("harm", ["torn .jsonl", "no .jsonl", "no .yaml", "short .csv", "empty .yaml"])
+def test_part_of_a_sweep_does_not_pass_for_the_whole(tmp_path, harm):
+    from harness.sweepfile import load_sweep
+
+    write(plan(config(tmp_path)))
+    file = next((tmp_path / "sweeps").glob(f"*{harm.split()[1]}"))
+    if harm.startswith("no"):
+        file.unlink()
+    else:
+        text = file.read_text()
+        file.write_text("" if harm.startswith("empty") else text[: 2 * len(text) // 3])
+    for use in (lambda: load_sweep(tmp_path, "phase1-1e18"), lambda: write(plan(config(tmp_path)))):
+        with pytest.raises(ConfigError, match=r"is damaged \(.*restore its files"):
+            use()

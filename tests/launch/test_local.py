@@ -22,12 +22,13 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ig
 # two tiny runs of the demo's first budget
 PLAN = ["phase=classical", "scale=1.5e10", "backbone=demo", "studies.classical.sizes=[2.8, 5.6]", "seeds=1", "name=two",
         "training.validation_sequences=64"]  # fmt: skip
+LONG = ["scale=1e11", "studies.classical.sizes=[0.35, 0.36]", "training.epochs=100"]  # nearly four thousand steps
 
 
 class Sweep:
-    def __init__(self, root: Path, dataset: Path):
+    def __init__(self, root: Path, dataset: Path, *more: str):
         self.root = root
-        self.words = [*PLAN, f"root={root}", f"data.path={dataset}"]
+        self.words = [*PLAN, f"root={root}", f"data.path={dataset}", *more]
         self.plan()
 
     def plan(self, *more):
@@ -45,7 +46,7 @@ class Sweep:
 
     def start(self, *more, **kwargs):
         words = [sys.executable, "-m", "launch.local", "sweep=two", f"root={self.root}", *more]
-        return subprocess.Popen(words, env=ENVIRONMENT, text=True, **kwargs)
+        return subprocess.Popen(words, text=True, **({"env": ENVIRONMENT} | kwargs))
 
     def wait_for_steps(self, count=1, seconds=90):
         deadline = time.monotonic() + seconds
@@ -85,7 +86,8 @@ def test_a_sweep_is_trained_and_a_second_start_trains_nothing(finished):
     for run in sweep.runs:
         assert not run.checkpoints.exists()
         assert "harness.megatron.pretrain" in (run.path / "command.txt").read_text()
-        assert "iteration" in (run.logs / "attempt-1.log").read_text()
+        (log,) = run.logs.iterdir()
+        assert "iteration" in log.read_text()
     before = {path: path.stat().st_mtime_ns for path in sweep.root.rglob("*") if path.is_file()}
     again = sweep.launch()
     assert again.returncode == 0
@@ -126,16 +128,58 @@ def test_ctrl_c_saves_checkpoints_and_a_later_start_goes_on(sweep, finished):
     assert {run.run_id: loss(run) for run in sweep.runs} == undisturbed
 
 
-def test_a_launcher_that_is_killed_leaves_no_runs_behind(sweep):
-    process = sweep.start(stdout=subprocess.DEVNULL)
-    running = sweep.wait_for_steps(1)
+@pytest.fixture
+def long_sweep(tmp_path, dataset):
+    return Sweep(tmp_path, dataset[0], *LONG)
+
+
+def test_a_launcher_that_is_killed_leaves_no_runs_behind(long_sweep):
+    process = long_sweep.start(stdout=subprocess.DEVNULL)
+    running = long_sweep.wait_for_steps(2)
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 30
     while any((run.path / "lease.json").exists() for run in running) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert {run.status().state for run in running} <= {"queued", "done"}
-    assert no_children_of(sweep)
+        time.sleep(0.1)
+    assert {(run.status().state, run.status().attempts[-1].end) for run in running} == {("queued", "signal")}
+    assert all(run.status().attempts[-1].last_step < 3500 for run in running)
+    assert no_children_of(long_sweep)
+
+
+def test_ctrl_c_right_at_the_start_stops_too(long_sweep):
+    process = long_sweep.start(
+        stdout=subprocess.PIPE, start_new_session=True, env=ENVIRONMENT | {"PYTHONUNBUFFERED": "1"}
+    )
+    while "training 2" not in process.stdout.readline():
+        pass
+    time.sleep(0.5)  # the fork server is importing Megatron, and the first run waits for it
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert all(len(run.metrics()) < 500 for run in long_sweep.runs)
+    assert {run.status().state for run in long_sweep.runs} == {"queued"}
+    assert no_children_of(long_sweep)
+
+
+def test_a_second_launcher_leaves_the_runs_of_the_first_alone(long_sweep):
+    first = long_sweep.start(stdout=subprocess.PIPE)
+    long_sweep.wait_for_steps(2)
+    second = long_sweep.launch()
+    assert second.returncode == 1
+    assert second.stdout.count("refused") == 2
+    assert {run.status().state for run in long_sweep.runs} == {"running"}
+    assert {attempt.end for run in long_sweep.runs for attempt in run.status().attempts} == {None}
+    first.terminate()
+    first.communicate(timeout=60)
+    assert {run.status().state for run in long_sweep.runs} == {"queued"}
+
+
+def test_a_dataset_that_moved_is_named_at_launch(sweep, dataset, tmp_path):
+    moved = shutil.copytree(dataset[0], tmp_path / "moved")
+    config = sweep.root / "sweeps" / "two.yaml"
+    config.write_text(config.read_text().replace(str(dataset[0]), str(tmp_path / "gone")))
+    done = sweep.launch(f"data.path={moved}")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_failing_run_does_not_stop_the_other(sweep):
@@ -152,7 +196,7 @@ def test_a_failing_run_does_not_stop_the_other(sweep):
     done = sweep.launch()
     assert done.returncode == 1
     assert "1 of 2 runs done, 1 failed" in done.stdout
-    assert re.search(rf"failed   {bad.run_id}.*\(log: .*attempt-1.log\)", done.stdout)
+    assert re.search(rf"failed   {bad.run_id}.*\(log: .*\.log\)", done.stdout)
     assert good.status().state == "done"
 
 
@@ -173,7 +217,7 @@ def test_a_plan_for_gpus_is_refused_without_one(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps({"schema": 1, "data": data, "bytes": {}}))
     words = ["phase=1", "scale=1e18", "m_over_na=9", "n_over_na=22", f"root={tmp_path}", f"data.path={tmp_path}"]
     done = command("-m", "harness.sweep", *words, "launch=local")
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stdout
     assert "trains in bf16, on GPUs, and this machine has none" in done.stderr
 
 
@@ -184,7 +228,8 @@ def test_a_run_that_someone_else_writes_is_left_alone(sweep):
         done = sweep.launch()
     assert done.returncode == 1
     assert other.status().attempts == ()
-    assert "being written by process" in (other.logs / "attempt-1.log").read_text()
+    (log,) = other.logs.iterdir()
+    assert "being written by process" in log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def test_a_run_leaves_what_the_contract_says(trained):
     assert rows[-1]["tokens"] == experiment.tokens == result["tokens"]
     assert rows[0]["lm_loss"] == pytest.approx(math.log(264), rel=0.1)  # a uniform guess, more or less
     assert rows[-1]["lm_loss"] < rows[0]["lm_loss"]
+    assert max(row["tokens_per_s"] for row in rows[1:]) < 20 * min(row["tokens_per_s"] for row in rows[1:])
     # WSD: up over 2 steps, flat, down over the last 4
     rates = [row["learning_rate"] for row in rows]
     assert rates[1:8] == pytest.approx([0.01] * 7)
@@ -50,7 +51,7 @@ def test_two_evaluations_of_the_same_weights_give_the_same_number(trained, tmp_p
     trainer, run, _ = trained
     again = copy_of(run, tmp_path / "again")
     (again.path / "result.json").unlink()
-    done = trainer.train(again, "--load", str(again.checkpoints), "--save", str(again.checkpoints))
+    done = trainer.train(again)
     assert done.returncode == 0, done.stderr[-2000:]
     assert again.status().attempts[-1].first_step == 12  # nothing was left to train: only the evaluation ran
     assert losses(again) == losses(run)
@@ -135,7 +136,7 @@ def test_a_crash_is_a_crash(trained, tmp_path):
     other = copy_of(run, tmp_path / "crash")
     latest = other.checkpoints / "latest_checkpointed_iteration.txt"
     latest.write_text("7")  # a checkpoint that is not there
-    done = trainer.train(other, "--load", str(other.checkpoints))
+    done = trainer.train(other)
     attempt = other.status().attempts[-1]
     assert (done.returncode, other.status().state, attempt.end) == (1, "failed", "crash")
     assert attempt.message
@@ -163,6 +164,28 @@ def test_the_pasted_command_trains_the_same_run(trained, tmp_path):
     once_more = subprocess.run(["bash", "-c", text], env=ENVIRONMENT, capture_output=True, text=True, cwd=tmp_path)
     assert once_more.returncode == 0
     assert "is done: final validation loss" in once_more.stdout
+
+
+def test_the_command_under_another_run_dir_leaves_the_first_alone(trained, tmp_path):
+    _, whole, _ = trained
+    before = {path: path.stat().st_mtime_ns for path in whole.path.rglob("*")}
+    text = (whole.path / "command.txt").read_text().replace(" python ", f" {shlex.quote(PYTHON)} ")
+    text = text.replace(f"--run-dir {whole.path}", f"--run-dir {tmp_path / 'elsewhere'}")
+    done = subprocess.run(["bash", "-c", text], env=ENVIRONMENT, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert before == {path: path.stat().st_mtime_ns for path in whole.path.rglob("*")}
+    result = json.loads((tmp_path / "elsewhere" / "result.json").read_text())
+    assert result["final_validation_loss"] == whole.result()["final_validation_loss"]
+
+
+def test_other_data_is_refused(trained):
+    trainer, run, _ = trained
+    swapped = trainer.train(run, "--train-data-path", str(trainer.dataset / "validation"))
+    assert swapped.returncode == 4
+    assert "--train-data-path" in swapped.stderr
+    fewer = trainer.train(run, "--eval-iters", "1", "--eval-global-batch-size", "32")
+    assert fewer.returncode == 4
+    assert "judged on 64 validation sequences, but the command evaluates 32" in fewer.stderr
 
 
 def test_flags_of_another_experiment_are_refused(trained):
@@ -195,6 +218,6 @@ def test_metrics_are_not_lost_with_a_torn_line(trained, tmp_path):
     other = copy_of(run, tmp_path / "torn")
     with other.metrics_path.open("a") as file:
         file.write('{"step": 13, "lm_l')
-    assert trainer.train(other, "--load", str(other.checkpoints)).returncode == 0
+    assert trainer.train(other).returncode == 0
     assert losses(other) == losses(run)
     assert json.loads((other.path / "result.json").read_text())["steps"] == 12
