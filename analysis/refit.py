@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from harness.cli import run
+from harness.cli import run, text
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:  # pandas, scipy and matplotlib start slowly; a mistake on the command line should not wait for them
@@ -78,7 +78,7 @@ def task(config: DictConfig) -> int:
     window = config.window
     if window is not None and not (isinstance(window, int | float) and window > 1):
         raise ConfigError(f"window={window}: a factor above 1 is wanted, or null for all sizes")
-    root = Path(str(config.root))
+    root = Path(text(config.root, "root"))
     from analysis.collect import choose_sweeps
 
     wanted = OmegaConf.to_container(config.sweep) if OmegaConf.is_list(config.sweep) else config.sweep
@@ -91,6 +91,8 @@ def task(config: DictConfig) -> int:
 
 
 def _bootstrap(config: Any) -> "Bootstrap":
+    if config is None:
+        raise ConfigError("bootstrap=null: give bootstrap.resamples and bootstrap.seed, or leave it out")
     for name, least in (("resamples", FEWEST_RESAMPLES), ("seed", 0)):
         value = config[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < least:

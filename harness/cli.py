@@ -45,6 +45,12 @@ def run(config_name: str, task: Callable[[DictConfig], int | None]) -> None:
         sys.exit(141)
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_explain(config_name, error))
+    except ValueError as error:
+        if "Config group override" not in str(error):
+            raise
+        _fail(
+            "a group (backbone, training, data, cluster, launch) takes the name of one of its files, or a list of them"
+        )
     except OSError as error:
         _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
     except KeyboardInterrupt:

@@ -21,6 +21,8 @@ GROUPS = ("backbone", "scales", "studies", "training", "data", "cluster", "rules
 
 MOST_SEEDS = 1000
 
+TOKEN_RULES = ("fixed", "compute")
+
 HEADS = ("num_query_heads", "num_kv_heads", "head_dim")
 """Fields of a `Backbone` that vary with the budget (Table 4)."""
 
@@ -74,6 +76,10 @@ class Settings:
         self.first_seed = _whole(config.seed, "seed", 0, 2**31 - 1)
         seeds = config.studies.get("seeds", 1) if config.seeds is None else config.seeds
         self.seeds = _whole(seeds, "seeds", 1, MOST_SEEDS)
+        if config.training.tokens not in TOKEN_RULES:
+            raise ConfigError(
+                f"training.tokens={config.training.tokens}: it must be fixed (D of Table 2) or compute (C / M)"
+            )
         if not self.scales:
             raise ConfigError(f"backbone={self.backbone_name} has no budget (scales=[])")
 
@@ -159,12 +165,7 @@ class Settings:
 
     def tokens(self, scale: Scale, flops_per_token: float) -> float:
         """D of a run: the budget's, or C / realised M (``training.tokens``)."""
-        rule = self.config.training.tokens
-        if rule == "fixed":
-            return scale.tokens
-        if rule == "compute":
-            return scale.compute / flops_per_token
-        raise ConfigError(f"training.tokens={rule}: it must be fixed (D of Table 2) or compute (C / M)")
+        return scale.tokens if self.config.training.tokens == "fixed" else scale.compute / flops_per_token
 
 
 def _number(value: Any, name: str, low: float, high: float) -> float:

@@ -64,7 +64,7 @@ def classical(settings: Settings, scale: Scale) -> Iterator[Point]:
             raise ConfigError(
                 f"{name}={settings.config[name]} is for phase=1; the classical study has studies.classical.*"
             )
-    for size in _list(numbers["sizes"], [], "studies.classical.sizes"):
+    for size in _list(numbers["sizes"] or [], [], "studies.classical.sizes"):
         if not size > 0:
             raise ConfigError(f"studies.classical.sizes: {size:g} is not above 0")
         flops = size * scale.flops_per_token

@@ -131,6 +131,9 @@ def test_show_prints_a_command_and_writes_nothing(tmp_path):
         (["phase=1", "launch=local", "launch.slots=0"], "launch.slots=0"),
         (["phase=1", "launch=local", "launch.workers=1"], "valid options of launch: .*launch.slots"),
         (["phase=1", "launch=local"], "no dataset is named"),
+        (["phase=1", "backbone=null"], "takes the name of one of its files"),
+        (["phase=classical", "studies.classical.sizes=null"], "at least one number"),
+        (["phase=classical", "training.tokens=foo"], "training.tokens=foo: it must be fixed"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, words, message):
