@@ -36,8 +36,6 @@ class Study:
     name: str
     label: str
     """In the names of sweeps."""
-    section: str
-    """Of the paper."""
     points: Callable[[Settings, Scale], Iterator[Point]]
 
 
@@ -83,8 +81,8 @@ def classical(settings: Settings, scale: Scale) -> Iterator[Point]:
 
 
 STUDIES = (
-    Study(name="grid", label="phase1", section="5.2", points=grid),
-    Study(name="classical", label="classical", section="4.2.1", points=classical),
+    Study(name="grid", label="phase1", points=grid),
+    Study(name="classical", label="classical", points=classical),
 )
 
 _BY_PHASE = {"1": STUDIES[0]} | {study.name: study for study in STUDIES}
