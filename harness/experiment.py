@@ -1,11 +1,12 @@
 """One experiment: everything that determines a run's loss, and nothing else; its canonical form and its run id.
 
 No cluster, path, date, sweep or list position enters an experiment, so the same experiment planned twice is one run.
-Adding a field or changing a default that affects the loss changes run ids: raise `SCHEMA` then; golden ids guard it.
+Changing a default that affects the loss changes run ids: raise `SCHEMA` then; golden ids guard it. A field that is added
+later is declared with `later`, so that the ids of all earlier runs stay.
 """
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from harness.accounting import Counts, count
@@ -15,6 +16,11 @@ from harness.files import canonical_json
 
 SCHEMA = 1
 """Version of the canonical form."""
+
+
+def later(default: Any) -> Any:
+    """A field added after runs were made: at `default`, which means what all runs did before, it leaves their id as it was."""
+    return field(default=default, metadata={"later": True})
 
 
 TINY = 1e-12
@@ -159,7 +165,12 @@ class Experiment:
 
     def canonical(self) -> dict[str, Any]:
         """The experiment as plain JSON values; `from_canonical` inverts it."""
-        return {"schema": SCHEMA, **asdict(self)}
+        value = {"schema": SCHEMA, **asdict(self)}
+        for name, part in (("backbone", self.backbone), ("training", self.training), ("data", self.data)):
+            for entry in fields(part) if part is not None else ():
+                if entry.metadata.get("later") and getattr(part, entry.name) == entry.default:
+                    del value[name][entry.name]
+        return value
 
     @property
     def run_id(self) -> str:
