@@ -6,8 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.resources import Cluster, Estimate, Layout
-from harness.settings import budget_label
+from harness.scales import budget_label
 from harness.studies import Point
+
+MARKS = {
+    "inferred": "the target M is the one that reproduces the published tables; it is up to 10% off the paper's Table 2",
+    "extrapolated": "the budget is not in the backbone's table: heads, learning rate and batch follow rules and fitted laws",
+}
+"""What the marks of rows mean."""
+
+MOST_ROWS = 400
+"""A longer table is printed by its two ends."""
+
+ENDS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +40,19 @@ def print_plan(rows: Sequence[Row], cluster: Cluster) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 170)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    names = "run budget M D N_a N M/N_a N/N_a d L_d+L_m d_m heads lr batch steps seed".split()
+    names = "run budget C M D N_a N M/N_a N/N_a d L_d+L_m d_m heads lr batch steps seed off".split()
     for name in names:
         table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
-    for row in rows:
+    shown = rows if len(rows) <= MOST_ROWS else [*rows[:ENDS], *rows[-ENDS:]]
+    for row in shown:
         experiment = row.point.experiment
         counts, architecture, training = experiment.counts, experiment.architecture, experiment.training
         table.add_row(
             experiment.run_id,
             budget_label(row.point.compute),
+            f"{counts.flops_per_token * experiment.tokens:.3g}",
             *(_short(value) for value in (counts.flops_per_token, experiment.tokens)),
             *(_short(value) for value in (counts.active_params, counts.total_params)),
             f"{counts.m_over_na:.3f}",
@@ -52,13 +65,28 @@ def print_plan(rows: Sequence[Row], cluster: Cluster) -> None:
             str(training.global_batch_size),
             str(training.train_iters),
             str(training.seed),
+            f"{max(deviations(row), key=abs):+.1%}",
         )
     console.print(table)
+    if len(shown) < len(rows):
+        console.print(f"(the first and the last {ENDS} of {len(rows):,} runs; all of them are in the sweep's .csv)")
+    console.print("budget: nominal; C = M D as realised; off: the largest deviation of M, N_a and N from their targets")
     what = "one core" if cluster.gpus_per_node == 0 else "estimated"
     console.print(f"\nBill on cluster {cluster.name} ({what}); FLOPs with the output layer, as Megatron counts them")
     console.print(_bill(rows, cluster))
-    if any("inferred" in row.point.marks for row in rows):
-        console.print("The target M of phase 1 is inferred from the published tables; it is up to 10% off Table 2.")
+    for mark, meaning in MARKS.items():
+        if any(mark in row.point.marks for row in rows):
+            console.print(f"{mark}: {meaning}")
+
+
+def deviations(row: Row) -> tuple[float, float, float]:
+    """Relative deviations of the realised M, N_a and N from their targets."""
+    counts, targets = row.point.experiment.counts, row.point.targets
+    return (
+        counts.flops_per_token / targets.flops_per_token - 1,
+        counts.active_params / targets.active_params - 1,
+        counts.total_params / targets.total_params - 1,
+    )
 
 
 def _bill(rows: Sequence[Row], cluster: Cluster) -> Any:

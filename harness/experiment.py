@@ -6,7 +6,8 @@ later is declared with `later`, so that the ids of all earlier runs stay.
 """
 
 import hashlib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, Self
 
 from harness.accounting import Counts, count
@@ -148,7 +149,7 @@ class Experiment:
     data: Data | None
     """None: planned before the data was prepared; launchers refuse such a run."""
 
-    @property
+    @cached_property
     def counts(self) -> Counts:
         """Parameters and FLOPs per token."""
         return count(self.backbone, self.architecture)
@@ -165,17 +166,23 @@ class Experiment:
 
     def canonical(self) -> dict[str, Any]:
         """The experiment as plain JSON values; `from_canonical` inverts it."""
-        value = {"schema": SCHEMA, **asdict(self)}
-        for name, part in (("backbone", self.backbone), ("training", self.training), ("data", self.data)):
-            for entry in fields(part) if part is not None else ():
-                if entry.metadata.get("later") and getattr(part, entry.name) == entry.default:
-                    del value[name][entry.name]
-        return value
+        return {
+            "schema": SCHEMA,
+            "backbone": _plain(self.backbone),
+            "architecture": _plain(self.architecture),
+            "training": _plain(self.training),
+            "data": None if self.data is None else _plain(self.data),
+        }
 
-    @property
+    @cached_property
+    def canonical_text(self) -> str:
+        """The one JSON text of the canonical form."""
+        return canonical_json(self.canonical())
+
+    @cached_property
     def run_id(self) -> str:
         """12 hexadecimal digits of the SHA-256 of the canonical form."""
-        return hashlib.sha256(canonical_json(self.canonical()).encode()).hexdigest()[:12]
+        return hashlib.sha256(self.canonical_text.encode()).hexdigest()[:12]
 
     @classmethod
     def from_canonical(cls, value: dict[str, Any]) -> Self:
@@ -198,6 +205,22 @@ class Experiment:
             )
         except (KeyError, TypeError) as error:
             raise RunError(f"not an experiment of schema {schema}: {error}") from error
+
+
+def _plain(part: Backbone | Architecture | Training | Data) -> dict[str, Any]:
+    """The fields of a part, without those added later that stand at their default."""
+    later_ones = _LATER.get(type(part))
+    if later_ones is None:
+        later_ones = _LATER[type(part)] = {f.name: f.default for f in fields(part) if f.metadata.get("later")}
+    value = dict(vars(part))  # the parts are flat: a copy of the fields, in order
+    for name, default in later_ones.items():
+        if value[name] == default:
+            del value[name]
+    return value
+
+
+_LATER: dict[type, dict[str, Any]] = {}
+"""By class: fields added later, with their defaults."""
 
 
 def _build[T](kind: type[T], value: dict[str, Any]) -> T:

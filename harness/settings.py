@@ -2,60 +2,37 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from harness.architecture import Backbone
+from harness.accounting import count
+from harness.architecture import Architecture, Backbone
 from harness.cli import CONFIGS, text
 from harness.data.manifest import read_manifest
 from harness.errors import ConfigError, nearest
 from harness.experiment import Data, Training
+from harness.laws import Laws
 from harness.resources import Cluster
+from harness.scales import Between, PowerLaw, Scale, scale_between
 from harness.solver import Rules
 
-GROUPS = ("backbone", "scales", "studies", "training", "data", "cluster", "rules")
+GROUPS = ("backbone", "scales", "between", "studies", "training", "data", "cluster", "rules")
 """Parts of the configuration that planning needs whole."""
 
 MOST_SEEDS = 1000
 
 TOKEN_RULES = ("fixed", "compute")
 
+ON_INFEASIBLE = ("refuse", "skip")
+
+MOST_WIDTHS = 100_000
+
 HEADS = ("num_query_heads", "num_kv_heads", "head_dim")
 """Fields of a `Backbone` that vary with the budget (Table 4)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """One compute budget and what the paper fixes at it (Tables 2 and 4)."""
-
-    compute: float
-    """C, FLOPs."""
-    flops_per_token: float
-    """M of Table 2, FLOPs."""
-    grid_flops_per_token: float
-    """M that phase 1 was built from; inferred where it differs from `flops_per_token`."""
-    tokens: float
-    """D of Table 2."""
-    num_query_heads: int
-    num_kv_heads: int
-    head_dim: int
-    learning_rate: float
-    global_batch_size: int
-    """Sequences."""
-
-    @property
-    def label(self) -> str:
-        """``1e19``."""
-        return budget_label(self.compute)
-
-
-def budget_label(compute: float) -> str:
-    """A budget as people write it: 1e19, 2.5e20."""
-    mantissa, exponent = f"{compute:.3e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 class Settings:
@@ -68,14 +45,27 @@ class Settings:
                 raise ConfigError(f"{group}=null: choose one of its values, or leave it out")
         self.config = config
         self.backbone_name: str = config.backbone.name
-        self.scales = tuple(_build(Scale, entry, "scales") for entry in config.scales)
+        self.scales = tuple(_scale(entry) for entry in config.scales)
+        self.between = _between(config.between)
+        self.laws = Laws.read(Path(text(config.laws, "laws"))) if config.get("laws") is not None else None
         self.rules = _build(Rules, config.rules, "rules")
         self.cluster = _build(Cluster, config.cluster, "cluster")
         self.data_path = Path(text(config.data.path, "data.path")) if config.data.path is not None else None
         self.data: Data | None = read_manifest(self.data_path) if self.data_path else None
-        self.first_seed = _whole(config.seed, "seed", 0, 2**31 - 1)
-        seeds = config.studies.get("seeds", 1) if config.seeds is None else config.seeds
+        self.first_seed = _whole(config.get("seed", 1), "seed", 0, 2**31 - 1)
+        seeds = config.studies.get("seeds", 1) if config.get("seeds") is None else config.seeds
         self.seeds = _whole(seeds, "seeds", 1, MOST_SEEDS)
+        widths = config.get("num_widths")
+        self.num_widths = None if widths is None else _whole(widths, "num_widths", 1, MOST_WIDTHS)
+        self.infeasible: str = config.get("infeasible", "refuse")
+        if self.infeasible not in ON_INFEASIBLE:
+            raise ConfigError(
+                f"infeasible={self.infeasible}: it must be refuse or skip{nearest(self.infeasible, ON_INFEASIBLE)}"
+            )
+        self._studies: Any = OmegaConf.to_container(config.studies, resolve=True)
+        self._recipe: Any = OmegaConf.to_container(config.training, resolve=True)
+        self._built: dict[tuple[Any, ...], Backbone] = {}
+        self._backbone: dict[str, Any] = {str(key): value for key, value in config.backbone.items() if key != "name"}
         if config.training.tokens not in TOKEN_RULES:
             raise ConfigError(
                 f"training.tokens={config.training.tokens}: it must be fixed (D of Table 2) or compute (C / M)"
@@ -83,23 +73,30 @@ class Settings:
         if not self.scales:
             raise ConfigError(f"backbone={self.backbone_name} has no budget (scales=[])")
 
-    def study(self, name: str) -> Any:
-        """The backbone's settings of a study, as plain values."""
-        if name not in self.config.studies:
-            raise ConfigError(f"backbone={self.backbone_name} states nothing for study {name!r} (studies.{name})")
-        numbers = OmegaConf.to_container(self.config.studies, resolve=True)[name]  # type: ignore[index, call-overload]
+    def study(self, name: str) -> dict[str, Any]:
+        """The settings of a study (``studies.<name>``), as plain values."""
+        if name not in self._studies:
+            raise ConfigError(
+                f"backbone={self.backbone_name} states nothing for study {name!r}: add studies.{name} (configs/studies/)"
+            )
+        numbers = self._studies[name]
         if not isinstance(numbers, dict):
             raise ConfigError(f"studies.{name}={numbers}: the study's settings are wanted")
         return numbers
 
-    def choose_scales(self, chosen: Any) -> tuple[Scale, ...]:
-        """The budgets that ``scale=`` names: one, a list, or ``all``.
+    def marks(self, study: str, scale: Scale) -> tuple[str, ...]:
+        """The marks that a study's rows carry; those of the table's budgets say nothing about others."""
+        return () if scale.extrapolated else tuple(self.study(study).get("marks") or ())
+
+    def choose_scales(self, chosen: Any, study: str | None = None) -> tuple[Scale, ...]:
+        """The budgets that ``scale=`` names: one, a list, or ``all`` (those that the study states, or the backbone's).
 
         Raises:
-            ConfigError: a value is no number, or no budget of this backbone; with the valid ones.
+            ConfigError: a value is no positive number; with the backbone's own budgets.
         """
         if chosen == "all":
-            return self.scales
+            stated = self.study(study).get("budgets") if study is not None else None
+            return self.scales if stated is None else tuple(self._scale(value) for value in stated)
         wanted = list(chosen) if isinstance(chosen, Iterable) and not isinstance(chosen, str) else [chosen]
         if not wanted:
             raise ConfigError("scale=[]: name at least one budget")
@@ -107,44 +104,80 @@ class Settings:
         return tuple(found[compute] for compute in sorted(found))
 
     def _scale(self, value: Any) -> Scale:
+        """One budget: of the table, or by the rule for others."""
         labels = [scale.label for scale in self.scales]
         try:
+            if isinstance(value, bool):
+                raise TypeError
             compute = float(value)
         except (TypeError, ValueError):
             raise ConfigError(
                 f"scale={value}: a budget in FLOPs is wanted, of backbone={self.backbone_name} one of "
-                f"{', '.join(labels)}, or a list of them in brackets, or all{nearest(value, [*labels, 'all'])}"
+                f"{', '.join(labels)}, or another, or a list of them in brackets, or all{nearest(value, [*labels, 'all'])}"
             ) from None
+        if not 0 < compute < math.inf:
+            raise ConfigError(f"scale={value}: a budget in FLOPs must be finite and above 0, as in scale={labels[0]}")
         for scale in self.scales:
             if math.isclose(scale.compute, compute, rel_tol=1e-9):
                 return scale
-        raise ConfigError(
-            f"scale={budget_label(compute) if 0 < compute < math.inf else value}: backbone={self.backbone_name} has "
-            f"{', '.join(labels)}; heads, learning rate and batch of other budgets are not known"
+        return scale_between(
+            self.scales, self.between, compute, seq_length=int(self._backbone["seq_length"]), laws=self.laws
         )
 
     def backbone(self, heads: Scale | dict[str, int]) -> Backbone:
-        """The backbone with the heads of a budget, or of a shape."""
-        values = {key: value for key, value in self.config.backbone.items() if key != "name"}
-        chosen = {name: heads[name] if isinstance(heads, dict) else getattr(heads, name) for name in HEADS}
-        return _build(Backbone, values | chosen, "backbone")
+        """The backbone with the heads of a budget, or of a shape, where ``backbone.*`` does not fix them itself."""
+        by_budget = heads if isinstance(heads, dict) else {name: getattr(heads, name) for name in HEADS}
+        values = dict(self._backbone)
+        queries, head_dim, group = (values.pop(name, None) for name in ("num_query_heads", "head_dim", "gqa_ratio"))
+        queries = (
+            by_budget["num_query_heads"] if queries is None else _whole(queries, "backbone.num_query_heads", 1, 2**20)
+        )
+        if group is None:
+            group = by_budget["num_query_heads"] // by_budget["num_kv_heads"]
+        group = _whole(group, "backbone.gqa_ratio", 1, 2**20)
+        if queries % group:
+            raise ConfigError(
+                f"num_query_heads={queries} is not a multiple of gqa_ratio={group} (query heads a key/value head): choose "
+                f"backbone.gqa_ratio={nearest_divisor(queries, group)}, or other heads"
+            )
+        values["num_query_heads"], values["num_kv_heads"] = queries, queries // group
+        values["head_dim"] = by_budget["head_dim"] if head_dim is None else head_dim
+        key = tuple(values.values())
+        if key not in self._built:
+            self._built[key] = _build(Backbone, values, "backbone")
+        return self._built[key]
 
-    def training(self, scale: Scale, backbone: Backbone, *, tokens: float, hidden_size: int, seed: int) -> Training:
-        """The recipe at a budget, for `tokens` training tokens rounded to whole steps of whole batches."""
-        recipe = OmegaConf.to_container(self.config.training)
-        assert isinstance(recipe, dict)
+    def training(
+        self,
+        scale: Scale,
+        backbone: Backbone,
+        *,
+        tokens: float,
+        hidden_size: int,
+        seed: int,
+        learning_rate_factor: float = 1.0,
+        global_batch_size: int | None = None,
+    ) -> Training:
+        """The recipe at a budget, for `tokens` training tokens rounded to whole steps of whole batches.
+
+        `learning_rate_factor` and `global_batch_size` (sequences; None: the budget's) vary it.
+        """
+        recipe = dict(self._recipe)
+        batch = global_batch_size or scale.global_batch_size
         per_width = recipe.pop("learning_rate_times_width", None)
         peak = scale.learning_rate
         if per_width is not None:
             peak = _number(per_width, "training.learning_rate_times_width", 1e-12, 1e30) / hidden_size
+        if learning_rate_factor != 1:
+            peak *= learning_rate_factor
         floor, warmup, decay = (
             _number(recipe.pop(f"{name}_share", 0.0), f"training.{name}_share", 0, 1)
             for name in ("min_learning_rate", "warmup", "decay")
         )
-        iterations = round(tokens / (scale.global_batch_size * backbone.seq_length))
+        iterations = round(tokens / (batch * backbone.seq_length))
         if iterations < 1:
             raise ConfigError(
-                f"{tokens:.4g} tokens are less than one batch of {scale.global_batch_size} x {backbone.seq_length}: "
+                f"{tokens:.4g} tokens are less than one batch of {batch} x {backbone.seq_length}: "
                 "lower the batch or raise the budget"
             )
         recipe.pop("tokens", None)
@@ -152,7 +185,7 @@ class Settings:
             Training,
             {
                 "train_iters": iterations,
-                "global_batch_size": scale.global_batch_size,
+                "global_batch_size": batch,
                 "learning_rate": peak,
                 "min_learning_rate": peak * floor,
                 "warmup_iters": max(1, round(warmup * iterations)),
@@ -163,9 +196,39 @@ class Settings:
             "training",
         )
 
-    def tokens(self, scale: Scale, flops_per_token: float) -> float:
-        """D of a run: the budget's, or C / realised M (``training.tokens``)."""
-        return scale.tokens if self.config.training.tokens == "fixed" else scale.compute / flops_per_token
+    def tokens(
+        self, scale: Scale, backbone: Backbone, architecture: Architecture, *, spend_budget: bool = False
+    ) -> float:
+        """D of a run: the budget's (``training.tokens=fixed``), or C / realised M (``compute``, or `spend_budget`)."""
+        if self._recipe["tokens"] == "fixed" and not spend_budget:
+            return scale.tokens
+        return scale.compute / count(backbone, architecture).flops_per_token
+
+
+def nearest_divisor(number: int, wanted: int) -> int:
+    """The divisor of `number` that is nearest to `wanted`."""
+    return min((d for d in range(1, number + 1) if number % d == 0), key=lambda d: abs(d - wanted))
+
+
+def _scale(entry: Any) -> Scale:
+    """A row of the table of budgets."""
+    scale = _build(Scale, entry, "scales")
+    for name in ("compute", "flops_per_token", "grid_flops_per_token", "tokens", "learning_rate", "global_batch_size"):
+        if not getattr(scale, name) > 0:
+            raise ConfigError(f"scales.{name}={getattr(scale, name)}: it must be above 0")
+    return scale
+
+
+def _between(entry: Any) -> Between:
+    """The rule for budgets that are not in the table."""
+    values = dict(entry)
+    laws = {
+        name: _build(PowerLaw, values.pop(name), f"between.{name}")
+        for name in ("flops_per_token", "tokens")
+        if values.get(name) is not None
+    }
+    values = {name: value for name, value in values.items() if value is not None}
+    return replace(_build(Between, values, "between"), **laws)  # type: ignore[arg-type]
 
 
 def _number(value: Any, name: str, low: float, high: float) -> float:
@@ -193,17 +256,25 @@ def _build[T](kind: type[T], values: Any, where: str) -> T:
     Raises:
         ConfigError: a key is missing or unknown, or a value is of the wrong kind; with the nearest valid one.
     """
-    known = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
+    known = _types(kind)  # type: ignore[arg-type]
     built = {}
     for key, value in values.items():
         if key not in known:
             raise ConfigError(f"{where}.{key} is unknown{nearest(key, known)} (valid: {', '.join(known)})")
-        built[key] = _convert(value, known[key], f"{where}.{key}")
+        wanted = known[key]
+        right = type(value) is wanted and wanted is not float  # the common case, without a message to make ready
+        built[key] = value if right else _convert(value, wanted, f"{where}.{key}")
     try:
         return kind(**built)
     except TypeError as error:
         missing = [field.name for field in fields(kind) if field.name not in built]  # type: ignore[arg-type]
         raise ConfigError(f"{where} lacks {', '.join(missing)}: {error}") from error
+
+
+@cache
+def _types(kind: Any) -> dict[str, Any]:
+    """The fields of a dataclass with their types."""
+    return {field.name: field.type for field in fields(kind)}
 
 
 def _convert(value: Any, kind: Any, name: str) -> Any:

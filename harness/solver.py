@@ -1,56 +1,60 @@
-"""From targets (M, N_a, N) and a width d to an architecture: the paper's Eq. 3 solved, then rounded as its tables are.
+"""From a real-valued solution to the architecture that is trained: the rounding rules and the feasible widths.
 
-The paper leaves one degree of freedom and fills it with d (in Appendix E with the width ratio: `width_at_ratio`). `solve`
-gives the real-valued solution, `rounded` the architecture that is trained, `feasible_widths` the widths whose rounded
-architectures meet the targets, and `proxy_width` the one that stands for all of them (section 4.3). The rounding rules and
-the tolerance are read off the published tables: with them every published architecture comes out.
+`rounded` gives the architecture at a width, `feasible_widths` the widths whose rounded architectures meet the targets, and
+`proxy_width` the one that stands for all of them (section 4.3). The published steps and the tolerance are read off the
+tables: with them every published architecture comes out (docs/paper.md). The equations are in `harness.equations`.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from harness.accounting import active_params, attention_params, idle_params, score_flops
+from harness.accounting import active_params, idle_params, score_flops
 from harness.architecture import Architecture, Backbone
-from harness.errors import ConfigError, InfeasibleError
+from harness.equations import (
+    MIN_M_OVER_NA,
+    QUANTITIES,
+    Solution,
+    Targets,
+    quantity_at,
+    solve,
+    width_bounds,
+    width_for,
+    width_intervals,
+)
+from harness.errors import ConfigError, InfeasibleError, nearest
 
-MIN_M_OVER_NA = 6.0
-"""Lower bound of M/N_a: 6 FLOPs per active parameter, with no attention scores at all (Eq. 5)."""
+__all__ = [
+    "MIN_M_OVER_NA",
+    "PROXIES",
+    "QUANTITIES",
+    "Rules",
+    "Solution",
+    "Targets",
+    "deviations",
+    "feasible_widths",
+    "feasible_widths_of",
+    "proxy_width",
+    "proxy_widths",
+    "quantity_at",
+    "rounded",
+    "rounded_all",
+    "solve",
+    "thinned",
+    "width_bounds",
+    "width_for",
+    "width_intervals",
+    "worst_deviation",
+]
 
+PROXIES = ("lower_median", "upper_median", "nearest_to_middle", "smallest", "largest")
+"""How one of the feasible widths is chosen to stand for all; the paper's is the lower median."""
 
-@dataclass(frozen=True, kw_only=True)
-class Targets:
-    """What an architecture is to cost."""
-
-    flops_per_token: float
-    """M, FLOPs."""
-    active_params: float
-    """N_a."""
-    total_params: float
-    """N."""
-
-    @classmethod
-    def from_ratios(cls, backbone: Backbone, *, flops_per_token: float, m_over_na: float, n_over_na: float) -> Self:
-        """Targets at M and the two ratios of section 5.1.
-
-        Raises:
-            InfeasibleError: a ratio is outside its bounds, which no architecture of this backbone can reach.
-        """
-        if not m_over_na > MIN_M_OVER_NA:
-            raise InfeasibleError(
-                f"m_over_na={m_over_na:.10g}: M/N_a is always above {MIN_M_OVER_NA:g}, since each active parameter costs 6 "
-                "FLOPs a token and attention scores come on top; choose a larger ratio"
-            )
-        if not 1 < n_over_na < backbone.max_n_over_na:
-            raise InfeasibleError(
-                f"n_over_na={n_over_na:.10g}: N/N_a lies strictly between 1 and (N_e + shared)/(K + shared) = "
-                f"{backbone.num_experts + backbone.num_shared_experts}/{backbone.active_experts} = "
-                f"{backbone.max_n_over_na:.4g} on this backbone; choose a ratio inside, or more experts"
-            )
-        active = flops_per_token / m_over_na
-        return cls(flops_per_token=flops_per_token, active_params=active, total_params=active * n_over_na)
+CHUNK = 2_000_000
+"""Most widths that are tried at a time, to bound memory: about 100 bytes each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,191 +65,231 @@ class Rules:
     """d is a multiple of it."""
     moe_ffn_hidden_size_step: int = 8
     """d_m is the nearest multiple of it, at least one."""
+    min_dense_layers: int = 1
+    """L_d is at least this."""
     tolerance: float = 0.10
     """M, N_a and N of the rounded architecture may each be this far off, relatively. (The text says 5%, the tables 10%.)"""
+    flops_per_token_tolerance: float | None = None
+    """For M alone; None: `tolerance`."""
+    active_params_tolerance: float | None = None
+    """For N_a alone; None: `tolerance`."""
+    total_params_tolerance: float | None = None
+    """For N alone; None: `tolerance`."""
+    proxy: str = "lower_median"
+    """One of `PROXIES`."""
 
     def __post_init__(self) -> None:
-        if self.hidden_size_step < 1 or self.moe_ffn_hidden_size_step < 1 or not self.tolerance > 0:
+        for name in ("hidden_size_step", "moe_ffn_hidden_size_step"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"rules.{name}={getattr(self, name)}: a step must be at least 1")
+        if self.min_dense_layers < 0:
+            raise ConfigError(f"rules.min_dense_layers={self.min_dense_layers}: it must be at least 0")
+        for name in ("tolerance", "flops_per_token_tolerance", "active_params_tolerance", "total_params_tolerance"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"rules.{name}={value:g}: a tolerance must be above 0, as a share (0.1 is 10%)")
+        if self.proxy not in PROXIES:
             raise ConfigError(
-                f"rules: steps {self.hidden_size_step} and {self.moe_ffn_hidden_size_step}, tolerance {self.tolerance:g}: "
-                "steps must be at least 1, and the tolerance above 0"
+                f"rules.proxy={self.proxy}: choose one of {', '.join(PROXIES)}{nearest(self.proxy, PROXIES)}"
             )
 
-
-@dataclass(frozen=True, kw_only=True)
-class Solution:
-    """The real-valued solution of Eq. 3 at one width, or (as arrays) at many."""
-
-    hidden_size: Any
-    num_layers: Any
-    """L; the same for every width."""
-    num_dense_layers: Any
-    """L_d, negative where attention and experts alone exceed N_a."""
-    num_moe_layers: Any
-    """L_m, not positive where even dense layers alone stay below N_a."""
-    moe_ffn_hidden_size: Any
-    """d_m; meaningless where L_m <= 0."""
-
-
-def solve(backbone: Backbone, targets: Targets, hidden_size: Any) -> Solution:
-    """Solve Eq. 3 for L, L_d, L_m and d_m at `hidden_size` (a number, or an array of any shape)."""
-    d = np.asarray(hidden_size, dtype=float)
-    layers = _num_layers(backbone, targets)
-    area = _expert_area(backbone, targets)
-    attention = attention_params(backbone, d) * layers
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if backbone.ffn_aligned:
-            expert = (targets.active_params - attention) / (3 * d * backbone.active_experts * layers)
-            moe = area / (d * expert)
-        else:
-            dense = (targets.active_params - attention - 3 * backbone.active_experts * area) / (
-                3 * backbone.ffn_ratio * d**2
-            )
-            moe = layers - dense
-            expert = area / (d * moe)
-    return Solution(
-        hidden_size=d, num_layers=layers, num_dense_layers=layers - moe, num_moe_layers=moe, moe_ffn_hidden_size=expert
-    )
-
-
-def width_at_ratio(backbone: Backbone, targets: Targets, ratio: float) -> float:
-    """The width d at which (K + shared) d_m / d = `ratio`, before rounding (Appendix E).
-
-    The positive root of 3 gamma L d^2 + A L d - (N_a - 3 (K+1) X + 3 gamma (K+1) X / ratio) = 0, where A d is
-    `attention_params` and X = d d_m L_m.
-
-    Raises:
-        InfeasibleError: the ratio is not positive, L_m would exceed L (the ratio is too small), or the backbone aligns
-            d_d with the experts, which leaves no such freedom.
-    """
-    if not ratio > 0:
-        raise InfeasibleError(f"(K + shared) d_m / d = {ratio:g}: the ratio must be positive")
-    if backbone.ffn_aligned:
-        raise InfeasibleError(
-            "(K + shared) d_m / d cannot be chosen where d_d = (K + shared) d_m (backbone.ffn_aligned)"
-        )
-    layers, area = _num_layers(backbone, targets), _expert_area(backbone, targets)
-    active, gamma = backbone.active_experts, backbone.ffn_ratio
-    constant = targets.active_params - 3 * active * area + 3 * gamma * active * area / ratio
-    root = _positive_root(3 * gamma * layers, attention_params(backbone, 1.0) * layers, constant)
-    _, upper = width_bounds(backbone, targets)
-    if root > upper:
-        least = float(active * solve(backbone, targets, upper).moe_ffn_hidden_size / upper)
-        raise InfeasibleError(
-            f"(K + shared) d_m / d = {ratio:g} is too small: with all {layers:.2f} layers MoE it is {least:.4g}; choose more"
-        )
-    return root
-
-
-def width_bounds(backbone: Backbone, targets: Targets) -> tuple[float, float]:
-    """The open interval of widths d with L_d >= 0 and L_m > 0, before rounding.
-
-    L_d >= 0 means that attention and experts fit into N_a; L_m > 0 that all layers dense would exceed it (where d_d is
-    aligned with the experts it holds at every width).
-
-    Raises:
-        InfeasibleError: the interval is empty.
-    """
-    layers = _num_layers(backbone, targets)
-    left = targets.active_params - 3 * backbone.active_experts * _expert_area(backbone, targets)
-    attention = attention_params(backbone, 1.0) * layers
-    if left <= 0 or layers <= 0:
-        raise InfeasibleError(
-            f"M={targets.flops_per_token:.4g}, N_a={targets.active_params:.4g}, N={targets.total_params:.4g} "
-            "leave no parameters for attention: lower N/N_a or raise M/N_a"
-        )
-    lower = 0.0 if backbone.ffn_aligned else _positive_root(3 * backbone.ffn_ratio * layers, attention, left)
-    return lower, left / attention
+    @property
+    def tolerances(self) -> tuple[float, float, float]:
+        """Of M, N_a and N."""
+        given = (self.flops_per_token_tolerance, self.active_params_tolerance, self.total_params_tolerance)
+        m, active, total = (self.tolerance if value is None else value for value in given)
+        return m, active, total
 
 
 def feasible_widths(backbone: Backbone, targets: Targets, rules: Rules) -> np.ndarray:
     """All widths, ascending, whose rounded architecture meets the targets; may be empty. Shape (n,), int.
 
     A width is feasible when the unrounded L_d >= 0 and L_m > 0, and M, N_a and N of the rounded architecture are each
-    within `rules.tolerance` of their targets.
+    within the tolerances of their targets.
+
+    Raises:
+        InfeasibleError: the targets violate a bound of Eq. 5.
     """
-    lower, upper = width_bounds(backbone, targets)
+    width_bounds(backbone, targets)
+    widths, _ = feasible_widths_of(backbone, Targets.stack([targets]), rules)
+    return widths
+
+
+def feasible_widths_of(backbone: Backbone, targets: Targets, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
+    """`feasible_widths` of p stacked targets at once, which must respect Eq. 5.
+
+    Returns the widths of all points, one point after the other, shape (sum of n,), and where each point's begin and the last
+    one's end, shape (p + 1,).
+    """
+    lower, upper = width_intervals(backbone, targets)
     step = rules.hidden_size_step
-    widths = np.arange(max(1, math.floor(lower / step)), math.ceil(upper / step) + 1) * step
-    solution = solve(backbone, targets, widths)
-    inside = (solution.num_dense_layers >= 0) & (solution.num_moe_layers > 0)
-    widths, solution = widths[inside], solve(backbone, targets, widths[inside])
-    good = worst_deviation(backbone, targets, widths, *_round(solution, rules)) <= rules.tolerance
-    return np.asarray(widths[good])
-
-
-def worst_deviation(backbone: Backbone, targets: Targets, d: Any, l_dense: Any, l_moe: Any, d_expert: Any) -> Any:
-    """Largest relative deviation of M, N_a and N from their targets; elementwise over arrays."""
-    active = active_params(backbone, d, l_dense, l_moe, _ffn(backbone, d, d_expert), d_expert)
-    total = active + idle_params(backbone, d, l_moe, d_expert)
-    flops = 6 * active + score_flops(backbone, l_dense + l_moe)
-    return np.maximum.reduce(
-        [
-            np.abs(flops / targets.flops_per_token - 1),
-            np.abs(active / targets.active_params - 1),
-            np.abs(total / targets.total_params - 1),
-        ]
-    )
+    first = np.maximum(1, np.floor(lower / step)).astype(int)
+    tried = np.maximum(0, np.ceil(upper / step).astype(int) + 1 - first)
+    found, counts = [], np.zeros(len(tried), dtype=int)
+    start = 0
+    while start < len(tried):
+        end = max(start + 1, int(np.searchsorted(np.cumsum(tried[start:]), CHUNK, side="right")) + start)
+        part = slice(start, end)
+        point = np.repeat(np.arange(start, end), tried[part])
+        offset = np.arange(len(point)) - np.repeat(np.cumsum(tried[part]) - tried[part], tried[part])
+        widths = (first[point] + offset) * step
+        solution = solve(backbone, targets.take(point), widths)
+        inside = np.flatnonzero((solution.num_dense_layers >= 0) & (solution.num_moe_layers > 0))
+        widths, point = widths[inside], point[inside]
+        whole = _round(_pick(solution, inside), rules)
+        good = _within(backbone, targets.take(point), widths, whole, rules)
+        found.append(widths[good])
+        counts[part] = np.bincount(point[good] - start, minlength=end - start)
+        start = end
+    return np.concatenate(found) if found else np.empty(0, dtype=int), np.concatenate([[0], np.cumsum(counts)])
 
 
 def proxy_width(backbone: Backbone, targets: Targets, rules: Rules) -> int:
-    """The width that stands for all: the lower median of the feasible ones (section 4.3).
+    """The width that stands for all feasible ones, by `rules.proxy`: the lower median in the paper (section 4.3).
 
     Raises:
         InfeasibleError: no width is feasible.
     """
-    widths = feasible_widths(backbone, targets, rules)
-    if not len(widths):
-        lower, upper = width_bounds(backbone, targets)
-        raise InfeasibleError(
-            f"no width is feasible for M={targets.flops_per_token:.5g}, "
-            f"M/N_a={targets.flops_per_token / targets.active_params:.8g}, "
-            f"N/N_a={targets.total_params / targets.active_params:.8g}: of the multiples of {rules.hidden_size_step} between "
-            f"{lower:.1f} and {upper:.1f} none gives M, N_a and N within {rules.tolerance:.0%} of the targets after rounding; "
-            "change a ratio, or allow a larger tolerance"
-        )
-    return int(widths[(len(widths) - 1) // 2])
+    width_bounds(backbone, targets)
+    width = int(proxy_widths(backbone, Targets.stack([targets]), rules)[0])
+    if not width:
+        raise no_feasible_width(backbone, targets, rules)
+    return width
+
+
+def proxy_widths(backbone: Backbone, targets: Targets, rules: Rules) -> np.ndarray:
+    """`proxy_width` of p stacked targets that respect Eq. 5; 0 where no width is feasible. Shape (p,), int."""
+    widths, ends = feasible_widths_of(backbone, targets, rules)
+    begin, count = ends[:-1], np.diff(ends)
+    there = count > 0
+    if rules.proxy == "nearest_to_middle":
+        parts = [widths[a:b] for a, b in zip(begin, ends[1:], strict=True)]
+        return np.array([p[np.argmin(np.abs(p - (p[0] + p[-1]) / 2))] if len(p) else 0 for p in parts], dtype=int)
+    index = {
+        "lower_median": (count - 1) // 2,
+        "upper_median": count // 2,
+        "smallest": np.zeros_like(count),
+        "largest": count - 1,
+    }[rules.proxy]
+    proxies = np.zeros(len(count), dtype=int)
+    proxies[there] = widths[(begin + index)[there]]
+    return proxies
+
+
+def no_feasible_width(backbone: Backbone, targets: Targets, rules: Rules) -> InfeasibleError:
+    """Why targets that respect Eq. 5 have no architecture all the same: rounding."""
+    lower, upper = width_bounds(backbone, targets)
+    return InfeasibleError(
+        f"no width is feasible for M={targets.flops_per_token:.5g}, "
+        f"M/N_a={targets.flops_per_token / targets.active_params:.8g}, "
+        f"N/N_a={targets.total_params / targets.active_params:.8g}: of the multiples of {rules.hidden_size_step} between "
+        f"{lower:.1f} and {upper:.1f} none gives M, N_a and N within {_percent(rules)} of the targets after rounding; "
+        "change a ratio, or allow a larger tolerance"
+    )
+
+
+def thinned(widths: Sequence[int] | np.ndarray, most: int) -> list[int]:
+    """At most `most` of `widths`, evenly by rank, the first and the last among them (one: the lower median)."""
+    if most >= len(widths):
+        return [int(width) for width in widths]
+    if most == 1:
+        return [int(widths[(len(widths) - 1) // 2])]
+    return [int(widths[index]) for index in np.round(np.linspace(0, len(widths) - 1, most)).astype(int)]
 
 
 def rounded(backbone: Backbone, targets: Targets, hidden_size: int, rules: Rules) -> Architecture:
     """The architecture at `hidden_size` by the rounding rules, whether or not it meets the tolerance.
 
-    L_d and L_m round to the nearest integer (half up), each at least 1; d_m comes from the unrounded L_m and rounds to the
-    nearest multiple of its step.
+    L_d and L_m round to the nearest integer (half up), L_m at least 1 and L_d at least `rules.min_dense_layers`; d_m comes
+    from the unrounded L_m and rounds to the nearest multiple of its step.
 
     Raises:
         InfeasibleError: L_m is not positive at this width, so that there is no expert width.
     """
-    solution = solve(backbone, targets, hidden_size)
-    if not solution.num_moe_layers > 0:
+    (architecture,) = rounded_all(backbone, Targets.stack([targets]), np.array([hidden_size]), rules)
+    if architecture is None:
         lower, upper = width_bounds(backbone, targets)
         raise InfeasibleError(
-            f"hidden_size={hidden_size} leaves no MoE layers (L_m = {float(solution.num_moe_layers):.2f}): widths between "
-            f"{lower:.1f} and {upper:.1f} do"
+            f"hidden_size={hidden_size} leaves no MoE layers or no parameters for experts: widths between {lower:.1f} and "
+            f"{upper:.1f} do with these targets"
         )
-    dense, moe, expert = (int(value) for value in _round(solution, rules))
-    return Architecture(
-        hidden_size=int(hidden_size),
-        num_dense_layers=dense,
-        num_moe_layers=moe,
-        ffn_hidden_size=int(_ffn(backbone, hidden_size, expert)),
-        moe_ffn_hidden_size=expert,
+    return architecture
+
+
+def rounded_all(backbone: Backbone, targets: Targets, widths: np.ndarray, rules: Rules) -> list[Architecture | None]:
+    """`rounded` at p widths, one for each of p stacked targets; None where there is no expert width."""
+    solution = solve(backbone, targets, widths)
+    there = (solution.num_moe_layers > 0) & (solution.moe_ffn_hidden_size > 0) & np.isfinite(solution.num_moe_layers)
+    d, picked = widths[there], _pick(solution, there)
+    dense, moe, expert = _round(picked, rules)
+    numbers = zip(
+        d.tolist(), dense.tolist(), moe.tolist(), _ffn(backbone, d, expert).tolist(), expert.tolist(), strict=True
+    )
+    built = iter(
+        Architecture(
+            hidden_size=width,
+            num_dense_layers=l_dense,
+            num_moe_layers=l_moe,
+            ffn_hidden_size=ffn,
+            moe_ffn_hidden_size=d_m,
+        )
+        for width, l_dense, l_moe, ffn, d_m in numbers
+    )
+    return [next(built) if here else None for here in there.tolist()]
+
+
+def deviations(
+    backbone: Backbone, targets: Targets, d: Any, l_dense: Any, l_moe: Any, d_expert: Any
+) -> tuple[Any, Any, Any]:
+    """Relative deviations, with sign, of M, N_a and N from their targets; elementwise over arrays."""
+    active = active_params(backbone, d, l_dense, l_moe, _ffn(backbone, d, d_expert), d_expert)
+    total = active + idle_params(backbone, d, l_moe, d_expert)
+    flops = 6 * active + score_flops(backbone, l_dense + l_moe)
+    return (
+        flops / targets.flops_per_token - 1,
+        active / targets.active_params - 1,
+        total / targets.total_params - 1,
     )
 
 
-def _positive_root(square: float, linear: float, constant: float) -> float:
-    """The positive d with square d^2 + linear d = constant."""
-    return (math.sqrt(linear**2 + 4 * square * constant) - linear) / (2 * square)
+def worst_deviation(backbone: Backbone, targets: Targets, d: Any, l_dense: Any, l_moe: Any, d_expert: Any) -> Any:
+    """Largest relative deviation of M, N_a and N from their targets; elementwise over arrays."""
+    return np.maximum.reduce([np.abs(one) for one in deviations(backbone, targets, d, l_dense, l_moe, d_expert)])
 
 
-def _num_layers(backbone: Backbone, targets: Targets) -> float:
-    """L = (M - 6 N_a) / (6 S N_q d_qkv), the same at every width."""
-    return (targets.flops_per_token - 6 * targets.active_params) / score_flops(backbone, 1)
+def check_tolerance(backbone: Backbone, targets: Targets, architecture: Architecture, rules: Rules) -> None:
+    """Refuse an architecture that misses its targets.
+
+    Raises:
+        InfeasibleError: with the deviations and the nearest feasible width.
+    """
+    a = architecture
+    off = deviations(backbone, targets, a.hidden_size, a.num_dense_layers, a.num_moe_layers, a.moe_ffn_hidden_size)
+    if all(abs(one) <= most for one, most in zip(off, rules.tolerances, strict=True)):
+        return
+    widths = feasible_widths(backbone, targets, rules)
+    near = (
+        f"the nearest feasible width is {widths[np.argmin(np.abs(widths - a.hidden_size))]}"
+        if len(widths)
+        else ("no width is feasible")
+    )
+    raise InfeasibleError(
+        f"hidden_size={a.hidden_size} rounds to M, N_a and N off by {', '.join(f'{one:+.1%}' for one in off)}, and the rules "
+        f"allow {_percent(rules)}: {near}; or allow a larger rules.tolerance"
+    )
 
 
-def _expert_area(backbone: Backbone, targets: Targets) -> float:
-    """X = d d_m L_m, from N - N_a = 3 (N_e - K) X."""
-    return (targets.total_params - targets.active_params) / (3 * backbone.idle_experts)
+def _within(backbone: Backbone, targets: Targets, d: Any, whole: tuple[Any, Any, Any], rules: Rules) -> Any:
+    """Whether M, N_a and N are each within their tolerance; elementwise."""
+    off = deviations(backbone, targets, d, *whole)
+    m, active, total = (np.abs(one) <= most for one, most in zip(off, rules.tolerances, strict=True))
+    return m & active & total
+
+
+def _percent(rules: Rules) -> str:
+    """The tolerances for people: 10%, or 10%, 5% and 10%."""
+    texts = [f"{tolerance:.3g}" for tolerance in (100 * one for one in rules.tolerances)]
+    return f"{texts[0]}%" if len(set(texts)) == 1 else f"{texts[0]}%, {texts[1]}% and {texts[2]}%"
 
 
 def _ffn(backbone: Backbone, d: Any, d_expert: Any) -> Any:
@@ -255,10 +299,22 @@ def _ffn(backbone: Backbone, d: Any, d_expert: Any) -> Any:
     return np.floor(np.asarray(backbone.ffn_ratio * d) + 0.5).astype(int)
 
 
+def _pick(solution: Solution, index: Any) -> Solution:
+    """Some of the points of a solution."""
+    layers = np.broadcast_to(solution.num_layers, np.shape(solution.hidden_size))
+    return Solution(
+        hidden_size=solution.hidden_size[index],
+        num_layers=layers[index],
+        num_dense_layers=solution.num_dense_layers[index],
+        num_moe_layers=solution.num_moe_layers[index],
+        moe_ffn_hidden_size=solution.moe_ffn_hidden_size[index],
+    )
+
+
 def _round(solution: Solution, rules: Rules) -> tuple[Any, Any, Any]:
     """L_d, L_m, d_m of the rounded architecture, elementwise."""
     step = rules.moe_ffn_hidden_size_step
-    dense = np.maximum(1, np.floor(solution.num_dense_layers + 0.5)).astype(int)
+    dense = np.maximum(rules.min_dense_layers, np.floor(solution.num_dense_layers + 0.5)).astype(int)
     moe = np.maximum(1, np.floor(solution.num_moe_layers + 0.5)).astype(int)
     expert = np.maximum(1, np.floor(solution.moe_ffn_hidden_size / step + 0.5)).astype(int) * step
     return dense, moe, expert

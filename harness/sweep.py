@@ -9,6 +9,7 @@ import csv
 import io
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,27 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from harness import cli
-from harness.bill import Row, print_plan
+from harness.bill import Row, deviations, print_plan
 from harness.cli import text
 from harness.data.manifest import check_size
-from harness.errors import ConfigError, DataError
-from harness.files import write_atomically, write_json_lines
+from harness.errors import ConfigError, DataError, InfeasibleError
+from harness.files import write_atomically
 from harness.megatron.argv import Paths, command, megatron_argv
 from harness.resources import Cluster, estimate, layout
+from harness.scales import budget_label
 from harness.settings import Settings
 from harness.studies import Study, find_study
+from harness.studies.build import Infeasible, build
 from harness.sweepfile import read_experiments
 
-NOT_SETTINGS = ("root", "name", "extend", "show", "launch", "cluster")
+NOT_SETTINGS = ("root", "name", "extend", "show", "launch", "cluster", "infeasible")
 """Options that change nothing about the experiments."""
+
+DEVIATIONS = ("flops_per_token_deviation", "active_params_deviation", "total_params_deviation")
+"""Columns: realised over target, less 1."""
+
+SHOWN_SKIPPED = 5
+"""So many infeasible points are printed with their reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +49,10 @@ class Sweep:
     config: DictConfig
     cluster: Cluster
     data_path: Path | None
+    skipped: tuple[Infeasible, ...] = ()
+    """Points without an architecture (``infeasible=skip``)."""
+    repeated: int = 0
+    """Points that are the same experiment as an earlier one of the sweep, after rounding."""
 
     @property
     def root(self) -> Path:
@@ -66,21 +79,49 @@ def plan(config: DictConfig) -> Sweep:
         raise ConfigError(f"extend={config.extend}: true or false is wanted")
     if settings.data_path is not None:
         config.data.path = str(settings.data_path.absolute())  # the sweep may be launched from anywhere
-    scales = settings.choose_scales(config.scale)
+    if config.laws is not None:
+        config.laws = str(Path(config.laws).absolute())  # likewise
+    scales = settings.choose_scales(config.scale, study.name)
     rows: dict[str, Row] = {}
+    skipped: list[Infeasible] = []
+    asked = 0
     for scale in scales:
-        for point in study.points(settings, scale):
+        points, infeasible = build(study, settings, scale)
+        if infeasible and settings.infeasible == "refuse":
+            raise _refusal(infeasible, len(points))
+        skipped += infeasible
+        asked += len(points)
+        for point in points:
             check_size(point.experiment)
             run_layout = layout(point.experiment, settings.cluster)
             cost = estimate(point.experiment, point.experiment.counts, run_layout, settings.cluster)
             rows.setdefault(point.experiment.run_id, Row(point=point, layout=run_layout, estimate=cost))
+    if not rows:
+        raise _refusal(skipped, 0) if skipped else ConfigError(f"phase={config.phase} asks for no experiment")
     name = (
         _checked_name(config.name)
         if config.name is not None
         else _name(study, config, [scale.label for scale in scales], settings)
     )
     return Sweep(
-        name=name, rows=tuple(rows.values()), config=config, cluster=settings.cluster, data_path=settings.data_path
+        name=name,
+        rows=tuple(rows.values()),
+        config=config,
+        cluster=settings.cluster,
+        data_path=settings.data_path,
+        skipped=tuple(skipped),
+        repeated=asked - len(rows),
+    )
+
+
+def _refusal(infeasible: list[Infeasible], others: int) -> InfeasibleError:
+    """The first infeasible point's reason, and what to do where it is not the only one."""
+    first = infeasible[0]
+    if len(infeasible) == 1 and not others:
+        return first.reason
+    return InfeasibleError(
+        f"{first.reason}\n({len(infeasible)} of {len(infeasible) + others} points at {budget_label(first.compute)} have no "
+        "architecture; infeasible=skip plans the others)"
     )
 
 
@@ -106,7 +147,7 @@ def _name(study: Study, config: DictConfig, labels: list[str], settings: Setting
 def columns(row: Row) -> dict[str, Any]:
     """A row of the sweep's table: realised values unless named otherwise, in the order of the file."""
     point, experiment = row.point, row.point.experiment
-    counts, backbone = experiment.counts, experiment.backbone
+    counts, backbone, request = experiment.counts, experiment.backbone, point.request
     architecture, training, targets = experiment.architecture, experiment.training, point.targets
     return {
         "run_id": experiment.run_id,
@@ -141,8 +182,8 @@ def columns(row: Row) -> dict[str, Any]:
         "target_flops_per_token": targets.flops_per_token,
         "target_active_params": targets.active_params,
         "target_total_params": targets.total_params,
-        "target_m_over_na": _asked(targets.flops_per_token / targets.active_params),
-        "target_n_over_na": _asked(targets.total_params / targets.active_params),
+        "target_m_over_na": float(request.m_over_na),
+        "target_n_over_na": float(request.n_over_na),
         "realised_compute": counts.flops_per_token * experiment.tokens,
         "r_attention": counts.r_attention,
         "r_dense": counts.r_dense,
@@ -151,6 +192,11 @@ def columns(row: Row) -> dict[str, Any]:
         "seed": training.seed,
         "trunk": None,
         "marks": ";".join(point.marks),
+        **dict(zip(DEVIATIONS, deviations(row), strict=True)),
+        "width_ratio": backbone.active_experts * architecture.moe_ffn_hidden_size / architecture.hidden_size,
+        "dense_share": architecture.num_dense_layers / architecture.num_layers,
+        "free_quantity": request.quantity,
+        "free_target": "proxy" if request.value is None else request.value,
     }
 
 
@@ -160,12 +206,11 @@ def write(sweep: Sweep) -> list[str]:
     Raises:
         ConfigError: a sweep of this name was planned with other settings (and ``extend=true`` is not given).
     """
-    rows = [{key: _text(value) for key, value in columns(row).items()} for row in sweep.rows]
-    experiments = {row.run_id: row.point.experiment.canonical() for row in sweep.rows}
-    held = read_experiments(sweep.root, sweep.name)
-    present = {run_id: experiment.canonical() for run_id, experiment in held.items()}
+    rows = [columns(row) for row in sweep.rows]
+    experiments = {row.run_id: row.point.experiment for row in sweep.rows}
+    present = read_experiments(sweep.root, sweep.name)
     # a plan made before its data was prepared cannot have run: the new plan takes its place
-    never_run = bool(present) and all(value["data"] is None for value in present.values())
+    never_run = bool(present) and all(experiment.data is None for experiment in present.values())
     if present and not never_run:
         if set(experiments) <= set(present):
             return list(present)  # all of it is planned already, perhaps with more that was added since
@@ -174,7 +219,9 @@ def write(sweep: Sweep) -> list[str]:
                 f"sweep {sweep.name!r} is there already, planned with other settings ({_difference(sweep)}): give another "
                 "name=, or add the new experiments to it with extend=true"
             )
-        others = {experiment.data for experiment in held.values()} - {row.point.experiment.data for row in sweep.rows}
+        others = {experiment.data for experiment in present.values()} - {
+            row.point.experiment.data for row in sweep.rows
+        }
         if others:
             names = ", ".join(sorted(f"{data.name} ({data.digest})" for data in others if data))
             raise ConfigError(
@@ -185,23 +232,15 @@ def write(sweep: Sweep) -> list[str]:
         experiments = present | experiments
     sweep.file(".csv").parent.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
+    header = dict.fromkeys(name for row in (rows[-1], rows[0]) for name in row)  # an older sweep may lack a column
+    writer = csv.DictWriter(table, fieldnames=list(header), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(sweep.file(".yaml"), OmegaConf.to_yaml(sweep.config, resolve=True))
-    write_json_lines(sweep.file(".jsonl"), experiments.values())
+    lines = "".join(f"{experiment.canonical_text}\n" for experiment in experiments.values())
+    write_atomically(sweep.file(".jsonl"), lines)
     write_atomically(sweep.file(".csv"), table.getvalue())
     return list(experiments)
-
-
-def _asked(ratio: float) -> float:
-    """A target ratio as it was asked for, without the rounding of having been multiplied and divided."""
-    return float(f"{ratio:.12g}")
-
-
-def _text(value: Any) -> Any:
-    """Floats in the shortest form that reads back as the same number."""
-    return repr(value) if isinstance(value, float) else value
 
 
 def _difference(sweep: Sweep) -> str:
@@ -242,10 +281,22 @@ def run_paths(root: Path, run_id: str, data: Path | None) -> Paths:
     return Paths(run=(root / "runs" / run_id).absolute(), data=(data or Path("/path/to/dataset")).absolute())
 
 
+def _kinds(rows: Iterable[Row]) -> Iterable[Row]:
+    """One row of each kind that flags may refuse: the recipe is one for the whole sweep, so these values tell kinds apart."""
+    kinds: dict[Any, Row] = {}
+    for row in rows:
+        training = row.point.experiment.training
+        kind = (row.point.experiment.backbone, row.layout, training.global_batch_size, training.validation_sequences)
+        kinds.setdefault(kind, row)
+    return kinds.values()
+
+
 def main(config: DictConfig) -> int:
     """Plan, print, write, and launch if a launcher is named."""
     sweep = plan(config)
-    for row in sweep.rows:  # a batch or a validation set that does not divide is found before anything is written
+    for row in _kinds(
+        sweep.rows
+    ):  # a batch or a validation set that does not divide is found before anything is written
         megatron_argv(row.point.experiment, row.layout, run_paths(sweep.root, row.run_id, sweep.data_path))
     if config.show is not None:
         print(show(sweep, config.show), end="")
@@ -260,12 +311,28 @@ def main(config: DictConfig) -> int:
         )
     run_ids = write(sweep)
     print_plan(sweep.rows, sweep.cluster)
+    _print_left_out(sweep)
     print(f"\nsweep {sweep.name}: {len(run_ids)} runs, written to {sweep.file('.csv')} (.yaml, .jsonl)", flush=True)
     if config.data.path and sweep.rows[0].point.experiment.data is None:
         print(
             f"no dataset in {config.data.path} yet: prepare it (python -m harness.data) and plan again before launching"
         )
     return 0 if launcher is None else int(launcher.launch(sweep.root, sweep.name))
+
+
+def _print_left_out(sweep: Sweep) -> None:
+    """Points that are no experiment of their own: infeasible, or equal to another after rounding."""
+    if sweep.repeated:
+        print(f"{sweep.repeated} points round to an experiment that the sweep has already; each is trained once")
+    if sweep.skipped:
+        print(f"{len(sweep.skipped)} points have no architecture and are skipped:")
+        for point in sweep.skipped[:SHOWN_SKIPPED]:
+            asked = point.request
+            free = "" if asked.value is None else f", {asked.quantity}={asked.value:g}"
+            where = f"{budget_label(point.compute)} m_over_na={asked.m_over_na:g} n_over_na={asked.n_over_na:g}{free}"
+            print(f"  {where}: {point.reason}")
+        if len(sweep.skipped) > SHOWN_SKIPPED:
+            print(f"  ... and {len(sweep.skipped) - SHOWN_SKIPPED} more")
 
 
 if __name__ == "__main__":

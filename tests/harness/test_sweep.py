@@ -8,7 +8,7 @@ import pytest
 
 from harness.cli import compose
 from harness.errors import ConfigError, DataError
-from harness.settings import budget_label
+from harness.scales import budget_label
 from harness.sweep import plan, show, write
 from tests.conftest import REPOSITORY, command
 

@@ -1,0 +1,53 @@
+"""The paper's studies, each as a list of requests, by the name that ``phase=`` takes.
+
+A study's numbers stand in ``configs/studies/``; `harness.studies.build` turns its requests into experiments.
+"""
+
+from typing import Any
+
+from harness.errors import ConfigError, nearest
+from harness.studies.classical import classical
+from harness.studies.grid import grid, refine
+from harness.studies.optima import at_optima, hyperparameters
+from harness.studies.rank import rank
+from harness.studies.study import Point, Request, Study
+
+__all__ = ["STUDIES", "Point", "Request", "Study", "find_study"]
+
+STUDIES = (
+    Study(name="classical", label="classical", title="IsoFLOP sets (4.2.1)", requests=classical),
+    Study(name="rank", label="rank", title="does the proxy width rank alike (4.3)", requests=rank),
+    Study(name="grid", label="phase1", title="phase 1: M/N_a x N/N_a (5.2)", requests=grid),
+    Study(name="refine", label="refine", title="finer M/N_a (5.3)", requests=refine),
+    Study(name="width", label="phase2", title="phase 2: d (6)", requests=at_optima("width", "hidden_size")),
+    Study(name="ratio", label="ratio", title="(K + 1) d_m / d (E)", requests=at_optima("ratio", "width_ratio")),
+    Study(
+        name="dense_share",
+        label="dense_share",
+        title="share of dense layers (4.2.2)",
+        requests=at_optima("dense_share", "dense_share"),
+    ),
+    Study(
+        name="granularity",
+        label="granularity",
+        title="expert granularity d / d_m",
+        requests=at_optima("granularity", "granularity"),
+    ),
+    Study(
+        name="hyperparameters", label="hyperparameters", title="learning rate x batch (F.2)", requests=hyperparameters
+    ),
+)
+
+_BY_PHASE = {"1": STUDIES[2], "2": STUDIES[4]} | {study.name: study for study in STUDIES}
+
+
+def find_study(phase: Any) -> Study:
+    """The study that ``phase=`` names.
+
+    Raises:
+        ConfigError: there is none of that name; with the valid ones.
+    """
+    if (study := _BY_PHASE.get(str(phase))) is None:
+        start = "phase is not set" if phase is None else f"phase={phase}: no such study"
+        raise ConfigError(f"{start}; choose one of {', '.join(_BY_PHASE)}{nearest(phase, _BY_PHASE)}")
+    return study
