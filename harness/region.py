@@ -151,9 +151,8 @@ def main(config: DictConfig) -> int:
             _ends(config.n_over_na, "n_over_na", backbone.max_n_over_na),
         ]
         _check_bounds(backbone, scale, ends)
-        density = MIN_M_OVER_NA + np.geomspace(
-            *(end - MIN_M_OVER_NA for end in ends[0]), resolution
-        )  # dense where d varies most
+        low, high = (end - MIN_M_OVER_NA for end in ends[0])
+        density = MIN_M_OVER_NA + np.geomspace(low, high, resolution)  # dense where d varies most
         expansion = np.linspace(*ends[1], resolution)
         axes = (
             density,

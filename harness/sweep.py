@@ -10,7 +10,7 @@ import io
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from harness.bill import Row, deviations, print_plan
 from harness.cli import text
 from harness.data.manifest import check_size
 from harness.errors import ConfigError, DataError, InfeasibleError
+from harness.experiment import Experiment
 from harness.files import write_atomically
 from harness.megatron.argv import Paths, command, megatron_argv
 from harness.resources import Cluster, estimate, layout
@@ -209,9 +210,7 @@ def write(sweep: Sweep) -> list[str]:
     rows = [columns(row) for row in sweep.rows]
     experiments = {row.run_id: row.point.experiment for row in sweep.rows}
     present = read_experiments(sweep.root, sweep.name)
-    # a plan made before its data was prepared cannot have run: the new plan takes its place
-    never_run = bool(present) and all(experiment.data is None for experiment in present.values())
-    if present and not never_run:
+    if present and not _is_prepared(present.values(), experiments.values()):
         if set(experiments) <= set(present):
             return list(present)  # all of it is planned already, perhaps with more that was added since
         if not sweep.config.extend:
@@ -219,11 +218,9 @@ def write(sweep: Sweep) -> list[str]:
                 f"sweep {sweep.name!r} is there already, planned with other settings ({_difference(sweep)}): give another "
                 "name=, or add the new experiments to it with extend=true"
             )
-        others = {experiment.data for experiment in present.values()} - {
-            row.point.experiment.data for row in sweep.rows
-        }
+        others = {e.data for e in present.values()} - {e.data for e in experiments.values()}
         if others:
-            names = ", ".join(sorted(f"{data.name} ({data.digest})" for data in others if data))
+            names = ", ".join(sorted(f"{data.name} ({data.digest})" if data else "none yet" for data in others))
             raise ConfigError(
                 f"sweep {sweep.name!r} was planned on dataset {names}: one sweep has one dataset; give another name="
             )
@@ -241,6 +238,18 @@ def write(sweep: Sweep) -> list[str]:
     write_atomically(sweep.file(".jsonl"), lines)
     write_atomically(sweep.file(".csv"), table.getvalue())
     return list(experiments)
+
+
+def _is_prepared(present: Iterable[Experiment], planned: Iterable[Experiment]) -> bool:
+    """Whether `planned` is `present` (and perhaps more) with the data that had not been prepared then.
+
+    Without data nothing of it can have run, so that the new plan may take its place.
+    """
+    before = list(present)
+    if any(experiment.data is not None for experiment in before):
+        return False
+    now = [experiment for experiment in planned if experiment.data is not None]
+    return bool(now) and {e.run_id for e in before} <= {replace(e, data=None).run_id for e in now}
 
 
 def _difference(sweep: Sweep) -> str:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from harness.architecture import Architecture, Backbone
 from harness.experiment import Data, Experiment, Training
@@ -11,6 +12,9 @@ from harness.experiment import Data, Experiment, Training
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("shared", deadline=None)  # two jobs on two cores: time says nothing about a property
+settings.load_profile("shared")
 
 
 def tiny_backbone(**changes) -> Backbone:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.architecture import Architecture, Backbone
-from harness.errors import InfeasibleError
+from harness.errors import ConfigError, InfeasibleError
 from harness.experiment import Experiment
 from harness.scales import Scale
 from harness.settings import Settings
@@ -90,6 +90,12 @@ def _widths(
         if request.value is None:
             widths.append(proxies[index] or no_feasible_width(backbone, target, settings.rules))
             continue
+        if request.quantity == "hidden_size" and request.value % step:
+            below = int(request.value // step) * step
+            raise ConfigError(
+                f"hidden_size={request.value:g} is not a multiple of {step} (rules.hidden_size_step): {below} or "
+                f"{below + step} are"
+            )
         try:
             width = width_for(backbone, target, request.quantity, request.value)
             widths.append(max(1, int(np.floor(width / step + 0.5))) * step)

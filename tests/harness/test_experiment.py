@@ -6,10 +6,24 @@ import pytest
 from harness.cli import compose
 from harness.errors import ConfigError, RunError
 from harness.experiment import Data, Experiment
+from harness.studies import STUDIES
 from harness.sweep import plan
 from tests.conftest import tiny_backbone, tiny_experiment
 
 DATA = Data(name="d", digest="0123", tokenizer="byte", vocab_size=257, train_tokens=10**6, validation_tokens=10**5)
+
+
+GOLDEN = {
+    "classical": "1c9e86c9e5f0 3a2ebaf00c1c",
+    "rank": "e4fa59de8473 3519a1f612b7",
+    "grid": "5fcd6c325105 b79bd572578e",
+    "refine": "96ee2c5e1ac6 8a4b6fdeb7c7",
+    "width": "6359dde532af 022fb40fef2b",
+    "ratio": "ef9ff1911541 0c932d337485",
+    "dense_share": "568d1687f6cf 94be55013d35",
+    "granularity": "218e9abaaca9 d32fe60935fa",
+    "hyperparameters": "182e571e1c4d a90921de89e4",
+}
 
 
 def test_golden_run_ids():
@@ -17,6 +31,17 @@ def test_golden_run_ids():
     assert tiny_experiment(None).run_id == "458f4450dddd"
     rows = plan(compose("sweep", ["phase=1", "scale=1e19"])).rows
     assert [row.run_id for row in rows[:3]] == ["98cfd01cabd5", "ceb0d0b16381", "631f5ae4c0f1"]
+
+
+@pytest.mark.parametrize(("study", "ids"), GOLDEN.items())
+def test_golden_run_ids_of_every_study(study, ids):
+    """The first and the last run of each study of the paper."""
+    rows = plan(compose("sweep", [f"phase={study}"])).rows
+    assert f"{rows[0].run_id} {rows[-1].run_id}" == ids
+
+
+def test_every_study_has_golden_run_ids():
+    assert set(GOLDEN) == {study.name for study in STUDIES}
 
 
 def test_the_canonical_form_survives_json():

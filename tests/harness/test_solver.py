@@ -1,4 +1,5 @@
 import csv
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -6,22 +7,27 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from harness.accounting import active_params, count, idle_params, score_flops
+from harness.accounting import count
 from harness.architecture import Backbone
 from harness.cli import compose
-from harness.errors import InfeasibleError
+from harness.errors import ConfigError, InfeasibleError
 from harness.settings import Settings
 from harness.solver import (
+    PROXIES,
     Rules,
     Targets,
+    check_tolerance,
+    deviations,
     feasible_widths,
+    feasible_widths_of,
     proxy_width,
     rounded,
     solve,
-    width_at_ratio,
+    thinned,
     width_bounds,
-    worst_deviation,
 )
+from tests.harness.problems import problems
+from tests.harness.problems import rules as any_rules
 
 PUBLISHED = list(csv.DictReader((Path(__file__).parent / "published_architectures.csv").open()))
 BY_SCALE = {scale.compute: scale for scale in Settings(compose("sweep")).scales}
@@ -55,109 +61,52 @@ def test_published_architectures_come_out_exactly(table):
             assert architecture.moe_ffn_hidden_size == int(row["moe_ffn_hidden_size"])
 
 
-@st.composite
-def problems(draw):
-    kv = draw(st.sampled_from([1, 2, 4, 8]))
-    experts = draw(st.integers(4, 300))
-    backbone = Backbone(
-        num_query_heads=2 * kv,
-        num_kv_heads=kv,
-        head_dim=draw(st.sampled_from([8, 64, 128])),
-        seq_length=draw(st.sampled_from([64, 1024, 8192])),
-        num_experts=experts,
-        top_k=draw(st.integers(1, experts // 2)),
-        ffn_ratio=draw(st.floats(1, 5)),
-        ffn_aligned=draw(st.booleans()),
-    )
-    targets = Targets.from_ratios(
-        backbone,
-        flops_per_token=10 ** draw(st.floats(5, 11)),
-        m_over_na=draw(st.floats(6.1, 20)),
-        n_over_na=1 + draw(st.floats(0.05, 0.95)) * (backbone.max_n_over_na - 1),
-    )
-    return backbone, targets
-
-
-def recount(backbone, width, solution):
-    """M, N_a, N of an unrounded solution."""
-    l_dense, l_moe, expert = solution.num_dense_layers, solution.num_moe_layers, solution.moe_ffn_hidden_size
-    ffn = backbone.active_experts * expert if backbone.ffn_aligned else backbone.ffn_ratio * width
-    active = active_params(backbone, width, l_dense, l_moe, ffn, expert)
-    total = active + idle_params(backbone, width, l_moe, expert)
-    return [6 * active + score_flops(backbone, l_dense + l_moe), active, total]
-
-
-@given(problems(), st.floats(0.02, 0.98))
-def test_recounting_the_unrounded_solution_gives_back_the_targets(problem, where):
+@given(problems(), any_rules())
+def test_feasible_widths_are_those_of_the_definition_and_reported_deviations_are_true(problem, rules):
     backbone, targets = problem
     lower, upper = width_bounds(backbone, targets)
-    width = lower + where * (upper - lower)
-    solution = solve(backbone, targets, width)
-    assert solution.num_dense_layers >= 0
-    assert solution.num_moe_layers > 0
-    asked = [targets.flops_per_token, targets.active_params, targets.total_params]
-    np.testing.assert_allclose(recount(backbone, width, solution), asked, rtol=1e-9)
-
-
-@given(problems(), st.floats(0.02, 0.98))
-def test_the_width_ratio_determines_the_width(problem, where):
-    backbone, targets = problem
-    if backbone.ffn_aligned:
-        with pytest.raises(InfeasibleError, match="ffn_aligned"):
-            width_at_ratio(backbone, targets, 3.0)
-        return
-    lower, upper = width_bounds(backbone, targets)
-    width = lower + where * (upper - lower)
-    ratio = backbone.active_experts * float(solve(backbone, targets, width).moe_ffn_hidden_size) / width
-    assert width_at_ratio(backbone, targets, ratio) == pytest.approx(width, rel=1e-9)
-    with pytest.raises(InfeasibleError, match="too small"):
-        width_at_ratio(backbone, targets, ratio * (width / upper) ** 3 / 1e6)
-
-
-def test_a_ratio_must_be_positive():
-    backbone, targets = published_case(PUBLISHED[0])
-    with pytest.raises(InfeasibleError, match="must be positive"):
-        width_at_ratio(backbone, targets, 0)
-
-
-@given(problems(), st.floats(0.02, 0.9))
-def test_wider_models_have_fewer_dense_layers_or_narrower_experts(problem, where):
-    """At fixed targets L is fixed: with d_d = gamma d fewer and fewer layers can be dense as d grows."""
-    backbone, targets = problem
-    lower, upper = width_bounds(backbone, targets)
-    width = lower + where * (upper - lower)
-    narrow, wide = (solve(backbone, targets, d) for d in (width, width + 0.05 * (upper - width)))
-    assert wide.num_layers == narrow.num_layers
-    if backbone.ffn_aligned:
-        assert wide.moe_ffn_hidden_size < narrow.moe_ffn_hidden_size
-    assert wide.num_dense_layers <= narrow.num_dense_layers
-
-
-@given(problems(), st.sampled_from([1, 2, 8, 64]), st.floats(0.01, 0.3))
-def test_feasible_widths_are_those_of_the_definition(problem, step, tolerance):
-    backbone, targets = problem
-    rules = Rules(hidden_size_step=step, moe_ffn_hidden_size_step=step, tolerance=tolerance)
-    lower, upper = width_bounds(backbone, targets)
-    assume((upper - lower) / step < 300)
+    step = rules.hidden_size_step
+    assume((upper - lower) / step < 100)
     found = set(feasible_widths(backbone, targets, rules).tolist())
     for width in range(step, int(upper) + 3 * step, step):
         solution = solve(backbone, targets, width)
         good = False
         if solution.num_dense_layers >= 0 and solution.num_moe_layers > 0:
-            counts = count(backbone, rounded(backbone, targets, width, rules))
-            worst = max(
-                abs(counts.flops_per_token / targets.flops_per_token - 1),
-                abs(counts.active_params / targets.active_params - 1),
-                abs(counts.total_params / targets.total_params - 1),
-            )
-            good = worst <= tolerance
             architecture = rounded(backbone, targets, width, rules)
-            reported = worst_deviation(
+            counts = count(backbone, architecture)
+            true = [
+                counts.flops_per_token / targets.flops_per_token - 1,
+                counts.active_params / targets.active_params - 1,
+                counts.total_params / targets.total_params - 1,
+            ]
+            reported = deviations(
                 backbone, targets, width, architecture.num_dense_layers, architecture.num_moe_layers,
                 architecture.moe_ffn_hidden_size,
             )  # fmt: skip
-            assert reported == pytest.approx(worst, abs=1e-12)
+            np.testing.assert_allclose(reported, true, atol=1e-12)
+            good = all(abs(off) <= most for off, most in zip(true, rules.tolerances, strict=True))
+            if good:
+                check_tolerance(backbone, targets, architecture, rules)
+            else:
+                with pytest.raises(InfeasibleError, match=f"hidden_size={width} rounds to"):
+                    check_tolerance(backbone, targets, architecture, rules)
         assert (width in found) == good
+
+
+@given(st.lists(problems(), min_size=1, max_size=4), st.integers(1, 5))
+def test_many_points_at_once_are_each_point_alone(drawn, repeats):
+    """Also where they do not fit into one chunk of memory."""
+    import harness.solver
+
+    backbone = drawn[0][0]
+    targets = [t for b, t in drawn if b == backbone] * repeats
+    alone = [feasible_widths(backbone, t, Rules()).tolist() for t in targets]
+    chunk, harness.solver.CHUNK = harness.solver.CHUNK, 50
+    try:
+        widths, ends = feasible_widths_of(backbone, Targets.stack(targets), Rules())
+    finally:
+        harness.solver.CHUNK = chunk
+    assert [widths[a:b].tolist() for a, b in itertools.pairwise(ends)] == alone
 
 
 @given(problems())
@@ -172,15 +121,42 @@ def test_the_proxy_is_the_lower_median_or_a_typed_error(problem):
             proxy_width(backbone, targets, Rules())
 
 
+def test_every_choice_of_a_proxy_is_what_its_name_says():
+    backbone, targets = published_case(PUBLISHED[0])
+    widths = feasible_widths(backbone, targets, Rules()).tolist()
+    chosen = {proxy: proxy_width(backbone, targets, Rules(proxy=proxy)) for proxy in PROXIES}
+    middle = (widths[0] + widths[-1]) / 2
+    assert chosen == {
+        "lower_median": sorted(widths)[(len(widths) - 1) // 2],
+        "upper_median": sorted(widths)[len(widths) // 2],
+        "nearest_to_middle": min(widths, key=lambda width: abs(width - middle)),
+        "smallest": min(widths),
+        "largest": max(widths),
+    }
+
+
 @pytest.mark.parametrize(
-    ("ratios", "bound"),
-    [({"m_over_na": 6.0, "n_over_na": 20}, "above 6"), ({"m_over_na": 9, "n_over_na": 33}, "289/9"),
-     ({"m_over_na": 9, "n_over_na": 1}, "289/9"), ({"m_over_na": float("nan"), "n_over_na": 9}, "above 6")],
+    ("changes", "message"),
+    [({"proxy": "median"}, "choose one of lower_median"), ({"tolerance": 0.0}, "above 0"),
+     ({"total_params_tolerance": -1.0}, "total_params_tolerance"), ({"hidden_size_step": 0}, "at least 1"),
+     ({"min_dense_layers": -1}, "at least 0")],
 )  # fmt: skip
-def test_ratios_outside_their_bounds_name_the_bound(ratios, bound):
-    backbone = Backbone(num_query_heads=4, num_kv_heads=2, head_dim=64)
-    with pytest.raises(InfeasibleError, match=bound):
-        Targets.from_ratios(backbone, flops_per_token=1e9, **ratios)
+def test_rules_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        Rules(**changes)
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=1, unique=True), st.integers(1, 300))
+def test_a_thinned_list_is_a_sorted_part_with_both_ends(widths, most):
+    widths = sorted(widths)
+    part = thinned(widths, most)
+    assert len(part) == min(most, len(widths)) == len(set(part))
+    assert set(part) <= set(widths)
+    if most > 1:
+        assert part == sorted(part)
+        assert (part[0], part[-1]) == (widths[0], widths[-1])
+    ranks = [widths.index(width) for width in part]
+    assert max(np.diff(ranks), default=1) - min(np.diff(ranks), default=1) <= 1
 
 
 def test_a_width_without_moe_layers_is_refused_with_the_ones_that_have_them():

@@ -78,11 +78,11 @@ def test_show_prints_a_command_and_writes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["phase=17"], "phase=17: no such study; choose one of 1, grid, classical"),
+        (["phase=17"], "phase=17: no such study; choose one of 1, 2, classical, rank, grid"),
         ([], "phase is not set"),
         (["phase=classicl"], "did you mean 'classical'"),
         (["phase=1", "scale=abc"], "scale=abc: .*1e18, 3e18"),
-        (["phase=1", "scale=7e19"], "scale=7e19: .*3e20"),
+        (["phase=refine", "scale=7e19"], "states no n_over_na for budget 7e19"),
         (["phase=1", "scale=[]"], "at least one"),
         (["phase=1", "m_over_na=[5]"], "m_over_na=5: .*above 6"),
         (["phase=1", "n_over_na=33"], "n_over_na=33: .*289/9"),
@@ -96,7 +96,7 @@ def test_show_prints_a_command_and_writes_nothing(tmp_path):
         (["phase=1", "seeds=0"], "seeds=0"),
         (["phase=1", "scale=1e19", "show=37"], "show=37: .*experiments 1 to 36"),
         (["phase=1", "rules.tolerance=0.0001"], "no width is feasible"),
-        (["phase=1", "scale=inf"], "scale=inf: backbone=paper has 1e18"),
+        (["phase=1", "scale=inf"], "scale=inf: a budget in FLOPs must be finite"),
         (["phase=1", "rules=null"], "rules=null"),
         (["phase=1", "seed=abc"], "seed=abc: a whole number"),
         (["phase=1", "seed=-5"], "seed=-5: a whole number"),
@@ -121,12 +121,12 @@ def test_show_prints_a_command_and_writes_nothing(tmp_path):
         (["phase=1", "training.epochs=inf"], "epochs=inf: a finite number"),
         (["phase=1", "cluster.mfu=7"], "cluster.mfu=7"),
         (["phase=1", "cluster.peak_flops=0"], "cluster.peak_flops=0"),
-        (["phase=1", "rules.hidden_size_step=0"], "steps 0 and 8"),
+        (["phase=1", "rules.hidden_size_step=0"], "rules.hidden_size_step=0"),
         (["phase=1", "backbone.ffn_ratio=0"], "backbone.ffn_ratio is 0.0: it must be above 0"),
         (["phase=1", "backbone.num_shared_experts=-1"], "num_shared_experts is -1"),
         (["phase=classical", "studies.classical.sizes=[0]"], "sizes: 0 is not above 0"),
         (["phase=classical", "studies.classical.sizes=[abc]"], r"sizes=\['abc'\]: a number or a list"),
-        (["phase=classical", "m_over_na=[9]"], r"m_over_na=\[9\] is for phase=1"),
+        (["phase=classical", "m_over_na=[9]"], r"m_over_na=\[9\] means nothing to the study classical"),
         (["phase=1", "m_over_na=[6.01]"], "M/N_a=6.01, N/N_a=12"),
         (["phase=1", "launch=local", "launch.slots=0"], "launch.slots=0"),
         (["phase=1", "launch=local", "launch.workers=1"], "valid options of launch: .*launch.slots"),
@@ -161,9 +161,16 @@ def test_planning_again_changes_nothing_and_other_settings_are_refused(tmp_path)
     before = {path.name: path.read_bytes() for path in (tmp_path / "sweeps").iterdir()}
     write(plan(config(tmp_path)))
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "sweeps").iterdir()}
-    write(plan(config(tmp_path, "training.weight_decay=0.2")))  # planned without data, nothing can have run
+    with pytest.raises(
+        ConfigError, match=r"weight_decay: 0.1 -> 0.2.*remove its files"
+    ):  # without data it cannot have run
+        write(plan(config(tmp_path, "training.weight_decay=0.2")))
     data = f"data.path={manifest_in(tmp_path)}"
-    write(plan(config(tmp_path, data)))
+    with pytest.raises(ConfigError, match=r"n_over_na"):  # part of it, on the data that there is now
+        write(plan(config(tmp_path, data, "n_over_na=[22]")))
+    ids = write(plan(config(tmp_path, data)))  # all of it: takes the place of the plan without data
+    assert [row["run_id"] for row in rows_of(tmp_path, "phase1-1e18")] == ids
+    assert not set(ids) & {row.run_id for row in plan(config(tmp_path)).rows}
     with pytest.raises(ConfigError, match=r"training.weight_decay: 0.1 -> 0.2"):
         write(plan(config(tmp_path, data, "training.weight_decay=0.2")))
 
@@ -239,3 +246,61 @@ def test_part_of_a_sweep_does_not_pass_for_the_whole(tmp_path, harm):
     for use in (lambda: load_sweep(tmp_path, "phase1-1e18"), lambda: write(plan(config(tmp_path)))):
         with pytest.raises(ConfigError, match=r"is damaged \(.*restore its files"):
             use()
+
+
+GROWTH = {
+    "a budget": ["scale=[1e18,3e18]"],
+    "a budget that is not in the table": ["scale=[1e18,2e18]"],
+    "a ratio": ["scale=1e18", "m_over_na=[7,8,9,10,11,14,17]"],
+    "seeds": ["scale=1e18", "seeds=3"],
+    "a whole set with another seed": ["scale=1e18", "seed=2"],
+}
+
+
+@pytest.mark.parametrize("what", GROWTH)
+def test_a_sweep_grows_and_keeps_every_run(tmp_path, what):
+    base = [f"root={tmp_path}", "phase=1", "name=mine"]
+    write(plan(compose("sweep", [*base, "scale=1e18"])))
+    before, lines = rows_of(tmp_path, "mine"), (tmp_path / "sweeps/mine.jsonl").read_text()
+    with pytest.raises(ConfigError, match=r"planned with other settings.*extend=true"):
+        write(plan(compose("sweep", [*base, *GROWTH[what]])))
+    assert rows_of(tmp_path, "mine") == before  # the refusal wrote nothing
+    write(plan(compose("sweep", [*base, *GROWTH[what], "extend=true"])))
+    after = rows_of(tmp_path, "mine")
+    added = {"a budget": 36, "a budget that is not in the table": 36, "a ratio": 6, "seeds": 2}
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + added.get(what, 36)
+    assert (tmp_path / "sweeps/mine.jsonl").read_text().startswith(lines)
+    write(plan(compose("sweep", [*base, "scale=1e18"])))  # planned again as it was: nothing changes
+    assert rows_of(tmp_path, "mine") == after
+
+
+def test_a_sweep_of_an_older_version_grows_with_its_columns(tmp_path):
+    base = [f"root={tmp_path}", "phase=1", "name=mine"]
+    write(plan(compose("sweep", [*base, "scale=1e18"])))
+    path = tmp_path / "sweeps/mine.csv"
+    old = [{key: row[key] for key in FIRST_COLUMNS} for row in rows_of(tmp_path, "mine")]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIRST_COLUMNS)
+        writer.writeheader()
+        writer.writerows(old)
+    write(plan(compose("sweep", [*base, "scale=[1e18,3e18]", "extend=true"])))
+    rows = rows_of(tmp_path, "mine")
+    assert list(rows[0])[: len(FIRST_COLUMNS)] == FIRST_COLUMNS
+    assert [{key: row[key] for key in FIRST_COLUMNS} for row in rows[:36]] == old
+    assert rows[0]["width_ratio"] == ""
+    assert float(rows[-1]["width_ratio"]) > 0
+
+
+def test_a_long_table_is_printed_by_its_ends(tmp_path, capsys):
+    from harness.bill import print_plan
+
+    ratios = ",".join(str(6.5 + i / 4) for i in range(40))
+    sweep = plan(compose("sweep", ["phase=1", f"m_over_na=[{ratios}]", "n_over_na=[18,22]", "infeasible=skip"]))
+    print_plan(sweep.rows, sweep.cluster)
+    printed = capsys.readouterr().out
+    assert len(sweep.rows) > 400
+    assert f"(the first and the last 20 of {len(sweep.rows)} runs" in printed
+    assert sweep.rows[19].run_id in printed
+    assert sweep.rows[20].run_id not in printed
+    assert sweep.rows[-20].run_id in printed
