@@ -214,10 +214,7 @@ def write(sweep: Sweep) -> list[str]:
         if set(experiments) <= set(present):
             return list(present)  # all of it is planned already, perhaps with more that was added since
         if not sweep.config.extend:
-            raise ConfigError(
-                f"sweep {sweep.name!r} is there already, planned with other settings ({_difference(sweep)}): give another "
-                "name=, or add the new experiments to it with extend=true"
-            )
+            raise _other_settings(sweep, all(experiment.data is None for experiment in present.values()))
         others = {e.data for e in present.values()} - {e.data for e in experiments.values()}
         if others:
             names = ", ".join(sorted(f"{data.name} ({data.digest})" if data else "none yet" for data in others))
@@ -238,6 +235,15 @@ def write(sweep: Sweep) -> list[str]:
     write_atomically(sweep.file(".jsonl"), lines)
     write_atomically(sweep.file(".csv"), table.getvalue())
     return list(experiments)
+
+
+def _other_settings(sweep: Sweep, idle: bool) -> ConfigError:
+    """The refusal to write over a sweep; `idle`: it was planned without data and cannot have run."""
+    remove = f", or remove its files ({sweep.file('.*')}): planned without data, it cannot have run" if idle else ""
+    return ConfigError(
+        f"sweep {sweep.name!r} is there already, planned with other settings ({_difference(sweep)}): give another name=, or add "
+        f"the new experiments to it with extend=true{remove}"
+    )
 
 
 def _is_prepared(present: Iterable[Experiment], planned: Iterable[Experiment]) -> bool:
