@@ -1,10 +1,11 @@
 """The composed configuration as typed objects: the backbone's budgets, a training recipe, the cluster, the dataset."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -207,6 +208,10 @@ def _build[T](kind: type[T], values: Any, where: str) -> T:
 
 
 def _convert(value: Any, kind: Any, name: str) -> Any:
+    if isinstance(kind, UnionType):  # something or null
+        return None if value is None else _convert(value, get_args(kind)[0], name)
+    if is_dataclass(kind) and isinstance(value, Mapping):
+        return _build(kind, value, name)  # type: ignore[arg-type]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is int and isinstance(value, float) and value.is_integer():

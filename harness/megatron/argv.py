@@ -19,6 +19,15 @@ NEVER = 10**9
 """An interval that no run reaches: Megatron wants some value even where nothing is to happen at intervals."""
 
 
+RECOMPUTE_FLAGS = {
+    "none": [],
+    "selective": ["--recompute-granularity", "selective", "--recompute-modules", "layernorm", "moe_act"],
+    "moe": ["--recompute-granularity", "selective", "--recompute-modules", "moe"],
+    "full": ["--recompute-granularity", "full", "--recompute-method", "uniform", "--recompute-num-layers", "1"],
+}
+"""By `Layout.recompute`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Paths:
     """Where a run reads and writes."""
@@ -218,7 +227,9 @@ def _device(training: Training, layout: Layout) -> list[str]:
         *_flag("transformer-impl", "transformer_engine"),
         *_flag("attention-backend", "auto"),
         *(["--bf16"] if training.precision == "bf16" else []),
-        *(["--sequence-parallel"] if layout.tensor_parallel > 1 else []),
+        # an expert is too narrow to be cut: its ranks hold whole experts, as many as expert parallelism gives each
+        *(["--sequence-parallel", "--expert-tensor-parallel-size", "1"] if layout.tensor_parallel > 1 else []),
+        *RECOMPUTE_FLAGS[layout.recompute],
         "--use-distributed-optimizer",
         "--overlap-grad-reduce",
         "--overlap-param-gather",

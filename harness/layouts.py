@@ -1,0 +1,324 @@
+"""The smallest layout that fits: which GPUs, parallelism, micro-batch and recomputation a run gets.
+
+Of all layouts that divide everything they must and fit into `Cluster.usable_memory`, the first in this order (`order`):
+
+1. without full recomputation, which does a third more work;
+2. without tensor and pipeline parallelism: experts (EP) and data (DP) alone;
+3. the fewest nodes;
+4. the experts within a node;
+5. without recomputing whole MoE layers;
+6. the fewest GPUs: any number within a node, then whole nodes;
+7. the least tensor and pipeline parallelism, the fewest pipeline stages;
+8. no recomputation before selective recomputation;
+9. the experts over the most ranks: an expert's GEMM then has the most rows;
+10. the largest micro-batch of at most `Cluster.micro_batch_tokens` tokens.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+from harness.architecture import Architecture, Backbone
+from harness.cluster import Cluster, Layout
+from harness.errors import ConfigError
+from harness.experiment import Experiment
+from harness.memory import BYTES, RECOMPUTE, memory, rank_params
+from harness.quantities import gigabytes
+
+type Shape = tuple[int, int, int, tuple[int, ...], tuple[int, ...]]
+"""GPUs, tensor parallel, pipeline parallel, expert-parallel sizes and micro-batches, the two in order of preference."""
+
+
+def order(layout: Layout) -> tuple[int, ...]:
+    """Sorts layouts from the most to the least wanted."""
+    cut = layout.tensor_parallel * layout.pipeline_parallel
+    return (
+        layout.recompute == "full",
+        cut > 1,
+        layout.nodes,
+        layout.expert_parallel > layout.gpus_per_node,
+        layout.recompute == "moe",
+        layout.gpus,
+        cut,
+        layout.pipeline_parallel,
+        RECOMPUTE.index(layout.recompute),
+        -layout.expert_parallel,
+        -layout.micro_batch_size,
+    )
+
+
+def smallest_layout(experiment: Experiment, cluster: Cluster) -> Layout:
+    """The first layout that divides and fits.
+
+    Raises:
+        ConfigError: none does, with how much the nearest lacks; or a number of ``cluster.layout`` breaks a rule.
+    """
+    training = experiment.training
+    found = _search(
+        experiment.backbone,
+        experiment.architecture,
+        training.precision,
+        training.global_batch_size,
+        training.validation_sequences,
+        cluster,
+    )
+    if isinstance(found, Layout):
+        return found
+    raise ConfigError(f"run {experiment.run_id}: {found}")
+
+
+@lru_cache(maxsize=65536)
+def _search(
+    backbone: Backbone,
+    architecture: Architecture,
+    precision: str,
+    global_batch_size: int,
+    validation_sequences: int,
+    cluster: Cluster,
+) -> Layout | str:
+    """The layout, or what is wrong; the same for all seeds and token counts of an architecture."""
+    numbers = divisors(backbone, architecture, global_batch_size, cluster)
+    if (mistake := _check_choice(backbone, architecture, global_batch_size, cluster, numbers)) is not None:
+        return mistake
+    search = _Search(backbone, architecture, precision, global_batch_size, cluster)
+
+    def shapes(cut: bool) -> tuple[tuple[Shape, ...], ...]:
+        sizes = (numbers["tensor_parallel"], numbers["pipeline_parallel"]) if cut else ((1,), (1,))
+        rest = (numbers["expert_parallel"], numbers["micro_batch_size"])
+        return _shapes(cluster, *sizes, *rest, global_batch_size, validation_sequences)
+
+    for levels in (("none", "selective"), ("moe",)), (("full",),):
+        for cut in False, True:
+            for of_nodes in shapes(cut):
+                for crossing in False, True:
+                    for level in levels:
+                        if (layout := search.first_that_fits(of_nodes, level, crossing)) is not None:
+                            return layout
+    everything = [shape for cut in (False, True) for of_nodes in shapes(cut) for shape in of_nodes]
+    return _miss(search.nearest(everything), cluster, global_batch_size, validation_sequences)
+
+
+class _Search:
+    """Fits one architecture's memory."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        architecture: Architecture,
+        precision: str,
+        global_batch_size: int,
+        cluster: Cluster,
+    ):
+        self.backbone = backbone
+        self.architecture = architecture
+        self.precision = precision
+        self.global_batch_size = global_batch_size
+        self.cluster = cluster
+        self.usable = cluster.usable_memory
+        self._params: dict[tuple[int, int], tuple[float, float]] = {}
+
+    def first_that_fits(self, shapes: Iterable[Shape], levels: Iterable[str], crossing: bool) -> Layout | None:
+        """The first layout of `shapes` with one of the recomputations `levels` that fits; None where none does.
+
+        `crossing`: with experts spread over several nodes; without, within one.
+        """
+        wanted = self.cluster.layout.recompute
+        levels = [level for level in levels if wanted in (None, level)]
+        node = self.cluster.gpus_per_node
+        for shape in shapes if levels else ():
+            experts = [
+                size for size in shape[3] if (size > node) == crossing and self._states(shape, size) <= self.usable
+            ]
+            for layout in _variants(shape, levels, experts, self.cluster) if experts else ():
+                if self._needed(layout) <= self.usable:
+                    return layout
+        return None
+
+    def nearest(self, shapes: Iterable[Shape]) -> tuple[float, Layout] | None:
+        """The layout that needs the least memory, with its bytes a GPU; None where nothing divides."""
+        wanted = self.cluster.layout.recompute
+        levels = RECOMPUTE if wanted is None else (wanted,)
+        layouts = (layout for shape in shapes for layout in _variants(shape, levels, shape[3], self.cluster))
+        return min(((self._needed(layout), layout) for layout in layouts), key=lambda pair: pair[0], default=None)
+
+    def _needed(self, layout: Layout) -> float:
+        parallel = layout.parallel(self.global_batch_size, self.cluster.expert_imbalance)
+        return memory(self.backbone, self.architecture, self.precision, parallel).total
+
+    def _states(self, shape: Shape, expert_parallel: int) -> float:
+        """Bytes of weights, gradients and optimizer on the first stage: no layout of the shape needs less."""
+        gpus, tensor, pipeline, _, _ = shape
+        if (tensor, pipeline) not in self._params:
+            whole = Layout(
+                gpus=tensor * pipeline,
+                gpus_per_node=1,
+                tensor_parallel=tensor,
+                pipeline_parallel=pipeline,
+                expert_parallel=1,
+                micro_batch_size=1,
+                eval_micro_batch_size=1,
+            ).parallel(1, 1.0)
+            self._params[tensor, pipeline] = rank_params(self.backbone, self.architecture, whole, 0)
+        dense, experts = self._params[tensor, pipeline]
+        weight, gradient, optimizer = BYTES[self.precision]
+        ranks = gpus // pipeline
+        held = (weight + gradient) * (dense + experts / expert_parallel)
+        return held + optimizer * (dense * tensor + experts) / ranks
+
+
+def divisors(
+    backbone: Backbone, architecture: Architecture, global_batch_size: int, cluster: Cluster
+) -> dict[str, tuple[int, ...]]:
+    """Sizes that divide what each kind of parallelism cuts up, ascending.
+
+    tensor_parallel divides the query heads, the key/value heads, the dense and the shared FFN, the sequence (sequence
+    parallelism) and the padded vocabulary without padding it further, and stays within a node; pipeline_parallel divides the
+    layers; expert_parallel the experts; micro_batch_size the batch, and has at most `micro_batch_tokens` tokens (1 always may).
+    """
+    shared = architecture.moe_ffn_hidden_size * backbone.num_shared_experts
+    cut = (backbone.num_query_heads, backbone.num_kv_heads, architecture.ffn_hidden_size, shared, backbone.seq_length)
+    most = max(1, cluster.micro_batch_tokens // backbone.seq_length)
+    rows = backbone.padded_vocab_size
+    # a vocabulary padded to a multiple of the divisor times TP would be another model
+    return {
+        "tensor_parallel": tuple(
+            size
+            for size in _divisors(backbone.num_kv_heads)
+            if size <= cluster.gpus_per_node
+            and all(part % size == 0 for part in cut)
+            and rows % (backbone.vocab_divisor * size) == 0
+        ),
+        "pipeline_parallel": _divisors(architecture.num_layers),
+        "expert_parallel": _divisors(backbone.num_experts),
+        "micro_batch_size": tuple(size for size in _divisors(global_batch_size) if size <= most),
+    }
+
+
+@lru_cache(maxsize=4096)
+def _divisors(number: int) -> tuple[int, ...]:
+    return tuple(size for size in range(1, number + 1) if number % size == 0)
+
+
+@lru_cache(maxsize=65536)
+def _shapes(
+    cluster: Cluster,
+    tensor_parallel: tuple[int, ...],
+    pipeline_parallel: tuple[int, ...],
+    expert_parallel: tuple[int, ...],
+    micro_batch_size: tuple[int, ...],
+    global_batch_size: int,
+    validation_sequences: int,
+) -> tuple[tuple[Shape, ...], ...]:
+    """The shapes of these sizes that divide, in order, grouped by nodes.
+
+    Those without tensor and pipeline parallelism are only among them where no other size is asked for.
+    """
+    choice = cluster.layout
+    sizes = sorted(
+        (
+            (tensor, pipeline)
+            for tensor in tensor_parallel
+            for pipeline in pipeline_parallel
+            if choice.tensor_parallel in (None, tensor) and choice.pipeline_parallel in (None, pipeline)
+        ),
+        key=lambda pair: (pair[0] * pair[1], pair[1]),
+    )
+    if tensor_parallel != (1,) or pipeline_parallel != (1,):
+        sizes = [pair for pair in sizes if pair != (1, 1)]
+    by_nodes: dict[int, list[Shape]] = {}
+    for gpus in cluster.gpu_counts if choice.gpus is None else (choice.gpus,):
+        for tensor, pipeline in sizes:
+            data, left = divmod(gpus, tensor * pipeline)
+            if left or data == 0 or validation_sequences % data:
+                continue
+            experts = [size for size in expert_parallel if data * tensor % size == 0]
+            batches = [size for size in micro_batch_size if global_batch_size % (data * size) == 0]
+            if choice.expert_parallel is not None:
+                experts = [size for size in experts if size == choice.expert_parallel]
+            if choice.micro_batch_size is not None:
+                batches = [size for size in batches if size == choice.micro_batch_size]
+            if experts and batches:
+                shape = (gpus, tensor, pipeline, tuple(experts[::-1]), tuple(batches[::-1]))
+                by_nodes.setdefault(-(-gpus // cluster.gpus_per_node), []).append(shape)
+    return tuple(tuple(shapes) for shapes in by_nodes.values())
+
+
+def _variants(shape: Shape, levels: Iterable[str], experts: Iterable[int], cluster: Cluster) -> Iterator[Layout]:
+    """The layouts of a shape in order."""
+    gpus, tensor, pipeline, _, batches = shape
+    for level in levels:
+        for expert in experts:
+            for batch in batches:
+                yield Layout(
+                    gpus=gpus,
+                    gpus_per_node=min(gpus, cluster.gpus_per_node),
+                    tensor_parallel=tensor,
+                    pipeline_parallel=pipeline,
+                    expert_parallel=expert,
+                    micro_batch_size=batch,
+                    eval_micro_batch_size=1,
+                    recompute=level,
+                )
+
+
+RULES = {
+    "tensor_parallel": "it must divide {backbone.num_query_heads} query and {backbone.num_kv_heads} key/value heads, the FFNs of "
+    "{architecture.ffn_hidden_size} and {architecture.moe_ffn_hidden_size}, the sequence of {backbone.seq_length} and the "
+    "vocabulary's {backbone.padded_vocab_size} rows in steps of {backbone.vocab_divisor}, within a node of "
+    "{cluster.gpus_per_node} GPUs",
+    "pipeline_parallel": "it must divide {architecture.num_layers} layers",
+    "expert_parallel": "it must divide {backbone.num_experts} experts",
+    "micro_batch_size": "it must divide the batch of {global_batch_size}, with at most "
+    "cluster.micro_batch_tokens={cluster.micro_batch_tokens} tokens of {backbone.seq_length} a sequence",
+    "gpus": "a run takes 1 to {cluster.gpus_per_node} GPUs of a node or whole nodes, up to cluster.max_gpus and cluster.nodes",
+}
+"""What a number of ``cluster.layout`` must keep to."""
+
+
+def _check_choice(
+    backbone: Backbone,
+    architecture: Architecture,
+    global_batch_size: int,
+    cluster: Cluster,
+    numbers: dict[str, tuple[int, ...]],
+) -> str | None:
+    """What is wrong with ``cluster.layout`` by itself: the number, the rule and the nearest valid ones."""
+    for name, valid in {**numbers, "gpus": cluster.gpu_counts}.items():
+        value = getattr(cluster.layout, name)
+        if value is not None and value not in valid:
+            rule = RULES[name].format(
+                backbone=backbone, architecture=architecture, cluster=cluster, global_batch_size=global_batch_size
+            )
+            below = [str(size) for size in valid if size < value][-1:]
+            above = [str(size) for size in valid if size > value][:1]
+            return f"cluster.layout.{name}={value}: {rule}; nearest: {' or '.join(below + above)}"
+    return None
+
+
+def _miss(
+    best: tuple[float, Layout] | None, cluster: Cluster, global_batch_size: int, validation_sequences: int
+) -> str:
+    """Why there is no layout: by how much the nearest misses, or which numbers do not divide, and what to change."""
+    chosen = ", ".join(f"cluster.layout.{name}={value}" for name, value in cluster.layout.given().items())
+    most = cluster.gpu_counts[-1]
+    rule = (
+        f"data-parallel ranks times micro-batch must divide the batch of {global_batch_size}, the ranks also "
+        f"training.validation_sequences={validation_sequences}"
+    )
+    data = [size for size in range(1, most + 1) if global_batch_size % size == 0 and validation_sequences % size == 0]
+    if best is None:
+        return (
+            f"no layout with {chosen} divides: {rule} (ranks that do: {', '.join(map(str, data[-8:]))}); experts are spread "
+            "over data-parallel times tensor-parallel ranks; leave one of these null to have it searched for"
+        )
+    needed, layout = best
+    least = " or ".join(
+        [f"cluster.layout.{name}=null" for name in cluster.layout.given()]
+        + [f"cluster.max_gpus above {cluster.max_gpus}" + ("" if cluster.nodes is None else " with more cluster.nodes")]
+        + ["a larger cluster.gpu_memory"]
+        + (["a smaller cluster.headroom"] if needed <= cluster.gpu_memory else [])
+    )
+    return (
+        f"no layout of up to {most} GPUs of {cluster.name} fits{' with ' + chosen if chosen else ''}: the best ({layout}) needs "
+        f"{gigabytes(needed)} a GPU, and {gigabytes(cluster.usable_memory)} may be used ({gigabytes(cluster.gpu_memory)} less "
+        f"{cluster.headroom:.0%} headroom). {rule[0].upper()}{rule[1:]} (up to {data[-1]} ranks do). It would take {least}"
+    )
