@@ -121,8 +121,8 @@ def layer_activation_bytes(
 ) -> tuple[float, float]:
     """Bytes a token that a dense layer and a MoE layer keep for the backward pass, before tensor parallelism divides them.
 
-    With d hidden size, q and k widths of all query heads and of all key (value) heads, K experts a token, E experts, e
-    bytes an element:
+    The norms apart, this is what autograd keeps in the wheel's own modules (tests/megatron/test_activations.py). With d hidden
+    size, q and k widths of all query heads and of all key (or value) heads, K experts a token of E, e bytes an element:
 
     attention   e (2 d + 3 q + 3 k) + 4 N_q: input and output of the norm (``TELayerNormColumnParallelLinear``); queries and keys
                 after RoPE and the projection's output, of which the values are a view (``get_query_key_value_tensors``); the
@@ -130,9 +130,9 @@ def layer_activation_bytes(
                 ``--qk-layernorm``, e (q + k) more for the normed ones.
     dense FFN   e (2 d + 3 d_d): the norm's input and output, both halves before SwiGLU (``SwiGLUFunction`` keeps its
                 input), and its output, the second projection's input.
-    MoE         e 2 d for the norm (router and shared experts keep its output); 13 E for the router, whose logits, balancing
-                scores and routing probabilities are fp32 and whose map is boolean (``topk_routing_with_score_function``,
-                ``compute_routing_scores_for_aux_loss``), and 4 (2 E + 1) for the map of rows that the fused ``permute``
+    MoE         e 2 d for the norm (router and shared experts keep its output); 9 E + 20 K for the router: balancing scores
+                in fp32 (``compute_routing_scores_for_aux_loss``), probabilities in fp32 and their boolean map (held by the
+                dispatcher), the chosen experts and their scores; 4 (2 E + 1) for the map of rows that Transformer Engine's fused ``permute``
                 keeps; 3 e d_m for each shared expert; and for the K copies of the token, e d as the first grouped GEMM's
                 input and 3 e d_m as in a dense FFN, with 4 for the probability (``WeightedSwiGLUFunction``).
 
@@ -152,7 +152,7 @@ def layer_activation_bytes(
     if recompute == "moe":
         return attention + dense, attention + element * 2 * d
     norms, swiglu = (1, 2) if recompute == "selective" else (2, 3)
-    router = 13 * backbone.num_experts + 4 * (2 * backbone.num_experts + 1)
+    router = 9 * backbone.num_experts + 20 * backbone.top_k + 4 * (2 * backbone.num_experts + 1)
     shared = 3 * element * d_expert * backbone.num_shared_experts
     routed = backbone.top_k * (element * (d + swiglu * d_expert) + 4) * expert_imbalance
     return attention + dense, attention + element * norms * d + router + shared + routed

@@ -11,21 +11,13 @@ from pathlib import Path
 from harness.architecture import Architecture, Backbone
 from harness.errors import ConfigError
 from harness.experiment import Experiment, Training
+from harness.megatron.parallel import parallel_flags
 from harness.resources import Layout
 
 PROGRAM = "harness.megatron.pretrain"
 
 NEVER = 10**9
 """An interval that no run reaches: Megatron wants some value even where nothing is to happen at intervals."""
-
-
-RECOMPUTE_FLAGS = {
-    "none": [],
-    "selective": ["--recompute-granularity", "selective", "--recompute-modules", "layernorm", "moe_act"],
-    "moe": ["--recompute-granularity", "selective", "--recompute-modules", "moe"],
-    "full": ["--recompute-granularity", "full", "--recompute-method", "uniform", "--recompute-num-layers", "1"],
-}
-"""By `Layout.recompute`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,10 +186,7 @@ def _device(training: Training, layout: Layout) -> list[str]:
             f"{layout.data_parallel} data-parallel ranks = {batch}"
         )
     common = [
-        *_flag("micro-batch-size", layout.micro_batch_size),
-        *_flag("tensor-model-parallel-size", layout.tensor_parallel),
-        *_flag("pipeline-model-parallel-size", layout.pipeline_parallel),
-        *_flag("expert-model-parallel-size", layout.expert_parallel),
+        *parallel_flags(layout),
         *_flag("moe-token-dispatcher-type", "alltoall"),
         "--no-create-attention-mask-in-dataloader",
     ]
@@ -227,9 +216,6 @@ def _device(training: Training, layout: Layout) -> list[str]:
         *_flag("transformer-impl", "transformer_engine"),
         *_flag("attention-backend", "auto"),
         *(["--bf16"] if training.precision == "bf16" else []),
-        # an expert is too narrow to be cut: its ranks hold whole experts, as many as expert parallelism gives each
-        *(["--sequence-parallel", "--expert-tensor-parallel-size", "1"] if layout.tensor_parallel > 1 else []),
-        *RECOMPUTE_FLAGS[layout.recompute],
         "--use-distributed-optimizer",
         "--overlap-grad-reduce",
         "--overlap-param-gather",
