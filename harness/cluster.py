@@ -42,15 +42,15 @@ class Cluster:
     """A kind of machine, from ``configs/cluster/``."""
 
     name: str
-    gpu: str
+    gpu: str = ""
     """Type of the GPU, as a part of the name that its driver gives; measured runs are matched by it. ``cpu`` without GPUs."""
     gpus_per_node: int
     """0: a machine without GPUs."""
-    nodes: int | None
+    nodes: int | None = None
     """Nodes that there are; null: as many as `max_gpus` needs."""
     gpu_memory: float
     """Bytes a GPU."""
-    headroom: float
+    headroom: float = 0.1
     """Share of `gpu_memory` that a layout leaves free: CUDA context, NCCL and cuBLAS workspaces, fragmentation."""
     peak_flops: float
     """FLOP/s a GPU (a core, on a machine without GPUs), dense, at the precision of training."""
@@ -58,12 +58,12 @@ class Cluster:
     """Assumed share of the peak that training reaches, in `megatron_flops_per_token`; measured runs take its place."""
     max_gpus: int
     """Most GPUs that one run may take."""
-    micro_batch_tokens: int
+    micro_batch_tokens: int = 8192
     """Most tokens of a forward pass. The auxiliary loss balances each micro-batch by itself, so the runs of a study should
     have the same."""
-    expert_imbalance: float
+    expert_imbalance: float = 1.25
     """Tokens that the busiest expert-parallel rank receives, over the mean: memory is planned for it."""
-    price_per_gpu_hour: float | None
+    price_per_gpu_hour: float | None = None
     """In any currency; null: no money in the bill."""
     seconds_per_run: float
     """Start-up, validation and final checkpoint."""
@@ -176,5 +176,5 @@ class Layout:
         ]
         parts.append(f"micro-batch {self.micro_batch_size}")
         if self.recompute != "none":
-            parts.append(f"{self.recompute} recomputation")
+            parts.append(f"recompute {self.recompute}")
         return f"{self.gpus} GPU{'s' if self.gpus > 1 else ''}: {', '.join(parts)}"

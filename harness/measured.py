@@ -57,8 +57,9 @@ class Achieved:
 class Measurements:
     """All measurements under a root."""
 
-    def __init__(self, measurements: Iterable[Measurement] = ()):
-        """`measurements`: in any order."""
+    def __init__(self, measurements: Iterable[Measurement] = (), *, fresh: bool = False):
+        """`measurements`: in any order; `fresh`: some are not in the cache."""
+        self.fresh = fresh
         self.by_run = {one.run_id: one for one in measurements}
         self._groups: dict[tuple[str, str, str], list[tuple[float, float]]] = defaultdict(list)
         for one in self.by_run.values():
@@ -80,7 +81,7 @@ class Measurements:
     def _like(self, gpu: str, precision: str, recompute: str, size: float) -> Achieved | None:
         near: list[tuple[float, float]] = []
         for (device, *kind), group in self._groups.items():
-            if gpu.lower() in device.lower() and kind == [precision, recompute]:
+            if gpu and gpu.lower() in device.lower() and kind == [precision, recompute]:
                 at = bisect_left(group, (size, 0.0))
                 near += group[max(0, at - NEIGHBOURS) : at + NEIGHBOURS]
         distances = sorted((abs(math.log(other / size)), tflops) for other, tflops in near)
@@ -101,12 +102,12 @@ def read_measurements(root: Path) -> Measurements:
     for run_id in there - known.keys():
         if (one := _measurement(run_id, read_json(runs / run_id / "result.json"))) is not None:
             found.append(one)
-    return Measurements(found)
+    return Measurements(found, fresh=len(found) > len(there & known.keys()))
 
 
 def save_measurements(root: Path, measurements: Measurements) -> None:
-    """Write the cache, where there is anything to keep."""
-    if measurements.by_run:
+    """Write the cache, where there is anything new to keep."""
+    if measurements.fresh:
         write_json_lines(root / CACHE, (asdict(measurements.by_run[run_id]) for run_id in sorted(measurements.by_run)))
 
 

@@ -46,7 +46,12 @@ class Memory:
 
     def parts(self) -> dict[str, float]:
         """Bytes by name, in the order of the fields."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: getattr(self, name) for name in self.names()}
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The parts' names."""
+        return tuple(field.name for field in fields(cls))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +137,10 @@ def layer_activation_bytes(
                 input), and its output, the second projection's input.
     MoE         e 2 d for the norm (router and shared experts keep its output); 9 E + 20 K for the router: balancing scores
                 in fp32 (``compute_routing_scores_for_aux_loss``), probabilities in fp32 and their boolean map (held by the
-                dispatcher), the chosen experts and their scores; 4 (2 E + 1) for the map of rows that Transformer Engine's fused ``permute``
-                keeps; 3 e d_m for each shared expert; and for the K copies of the token, e d as the first grouped GEMM's
-                input and 3 e d_m as in a dense FFN, with 4 for the probability (``WeightedSwiGLUFunction``).
+                dispatcher), the chosen experts and their scores; 4 (2 E + 1) for the map of rows that the fused ``permute`` of
+                Transformer Engine keeps; 3 e d_m for each shared expert; and for the K copies of the token, e d as the first
+                grouped GEMM's input and 3 e d_m as in a dense FFN, with 4 for the probability
+                (``WeightedSwiGLUFunction``).
 
     selective   drops the output of the norm before the experts and the experts' SwiGLU output.
     moe         keeps of a MoE layer e 2 d, the norm's input and output.

@@ -14,6 +14,7 @@ from harness.cli import CONFIGS, text
 from harness.data.manifest import read_manifest
 from harness.errors import ConfigError, nearest
 from harness.experiment import Data, Training
+from harness.limits import Limit
 from harness.resources import Cluster
 from harness.solver import Rules
 
@@ -72,6 +73,7 @@ class Settings:
         self.scales = tuple(_build(Scale, entry, "scales") for entry in config.scales)
         self.rules = _build(Rules, config.rules, "rules")
         self.cluster = _build(Cluster, config.cluster, "cluster")
+        self.limit = _build(Limit, config.get("limit") or {}, "limit")
         self.data_path = Path(text(config.data.path, "data.path")) if config.data.path is not None else None
         self.data: Data | None = read_manifest(self.data_path) if self.data_path else None
         self.first_seed = _whole(config.seed, "seed", 0, 2**31 - 1)

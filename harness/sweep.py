@@ -21,13 +21,16 @@ from harness.cli import text
 from harness.data.manifest import check_size
 from harness.errors import ConfigError, DataError
 from harness.files import write_atomically, write_json_lines
+from harness.limits import Limit, consent
+from harness.measured import Measurements, read_measurements, save_measurements
 from harness.megatron.argv import Paths, command, megatron_argv
 from harness.resources import Cluster, estimate, layout
+from harness.rundir import RunDirectory
 from harness.settings import Settings
 from harness.studies import Study, find_study
 from harness.sweepfile import read_experiments
 
-NOT_SETTINGS = ("root", "name", "extend", "show", "launch", "cluster")
+NOT_SETTINGS = ("root", "name", "extend", "show", "launch", "cluster", "limit", "yes")
 """Options that change nothing about the experiments."""
 
 
@@ -39,6 +42,8 @@ class Sweep:
     rows: tuple[Row, ...]
     config: DictConfig
     cluster: Cluster
+    limit: Limit
+    measured: Measurements
     data_path: Path | None
 
     @property
@@ -62,17 +67,19 @@ def plan(config: DictConfig) -> Sweep:
     study = find_study(config.phase)
     settings = Settings(config)
     text(config.root, "root")
-    if not isinstance(config.extend, bool):
-        raise ConfigError(f"extend={config.extend}: true or false is wanted")
+    for option in ("extend", "yes"):
+        if not isinstance(config[option], bool):
+            raise ConfigError(f"{option}={config[option]}: true or false is wanted")
     if settings.data_path is not None:
         config.data.path = str(settings.data_path.absolute())  # the sweep may be launched from anywhere
     scales = settings.choose_scales(config.scale)
+    measured = read_measurements(Path(config.root))
     rows: dict[str, Row] = {}
     for scale in scales:
         for point in study.points(settings, scale):
             check_size(point.experiment)
             run_layout = layout(point.experiment, settings.cluster)
-            cost = estimate(point.experiment, point.experiment.counts, run_layout, settings.cluster)
+            cost = estimate(point.experiment, point.experiment.counts, run_layout, settings.cluster, measured)
             rows.setdefault(point.experiment.run_id, Row(point=point, layout=run_layout, estimate=cost))
     name = (
         _checked_name(config.name)
@@ -80,7 +87,13 @@ def plan(config: DictConfig) -> Sweep:
         else _name(study, config, [scale.label for scale in scales], settings)
     )
     return Sweep(
-        name=name, rows=tuple(rows.values()), config=config, cluster=settings.cluster, data_path=settings.data_path
+        name=name,
+        rows=tuple(rows.values()),
+        config=config,
+        cluster=settings.cluster,
+        limit=settings.limit,
+        measured=measured,
+        data_path=settings.data_path,
     )
 
 
@@ -259,13 +272,19 @@ def main(config: DictConfig) -> int:
             f"{where}: prepare one (python -m harness.data) and name it (data=demo, or data.path=<directory>)"
         )
     run_ids = write(sweep)
+    save_measurements(sweep.root, sweep.measured)
     print_plan(sweep.rows, sweep.cluster)
     print(f"\nsweep {sweep.name}: {len(run_ids)} runs, written to {sweep.file('.csv')} (.yaml, .jsonl)", flush=True)
     if config.data.path and sweep.rows[0].point.experiment.data is None:
         print(
             f"no dataset in {config.data.path} yet: prepare it (python -m harness.data) and plan again before launching"
         )
-    return 0 if launcher is None else int(launcher.launch(sweep.root, sweep.name))
+    if launcher is None:
+        return 0
+    to_do = [row.estimate for row in sweep.rows if RunDirectory(sweep.root, row.run_id).status().state != "done"]
+    if not consent(sweep.limit, to_do, sweep.cluster, yes=config.yes):
+        return 1
+    return int(launcher.launch(sweep.root, sweep.name))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 os.environ["WORLD_SIZE"], os.environ["RANK"], os.environ["LOCAL_RANK"] = "1", "0", "0"
-from harness.megatron import environment
+from harness.megatron import environment  # noqa: E402
 
 environment.preload()
 
@@ -94,7 +94,9 @@ def main() -> None:
         moe.mlp(hidden)
     for tensor in (moe.mlp.token_dispatcher.probs, moe.mlp.token_dispatcher.routing_map):
         kept["moe"].hold(tensor)  # alive until the layer's next forward pass
-    logits = torch.randn(sequence, BATCH, experiment.backbone.padded_vocab_size, dtype=torch.bfloat16, requires_grad=True)
+    logits = torch.randn(
+        sequence, BATCH, experiment.backbone.padded_vocab_size, dtype=torch.bfloat16, requires_grad=True
+    )
     labels = torch.randint(0, experiment.backbone.vocab_size, (BATCH, sequence))
     model.config.cross_entropy_loss_fusion = True
     with Kept(*parameters) as kept["cross_entropy"]:

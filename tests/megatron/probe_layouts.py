@@ -87,7 +87,9 @@ def main() -> None:
                 "flops": num_floating_point_operations(args, 1) / args.seq_length,
                 "states": theoretical_memory_usage.compute_weight_and_optimizer_memory(args),
                 "activations": theoretical_memory_usage.compute_activation_memory(args, micro_batches),
-                "activations_without_sp": theoretical_memory_usage.compute_activation_memory_without_sp(args, micro_batches),
+                "activations_without_sp": theoretical_memory_usage.compute_activation_memory_without_sp(
+                    args, micro_batches
+                ),
                 "recompute": [args.recompute_granularity, args.recompute_modules],
                 "expert_tensor_parallel": args.expert_tensor_parallel_size,
                 "params": [stage_params(args, layout, stage) for stage in range(layout.pipeline_parallel)],

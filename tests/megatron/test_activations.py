@@ -34,10 +34,14 @@ def test_a_layer_keeps_what_the_formula_says():
     backbone, architecture = experiment.backbone, experiment.architecture
     element, d = 2, architecture.hidden_size
     norm_inputs = 2 * element * d  # the two norms' own; their outputs are the inputs of what was measured
-    rows = 4 * (2 * backbone.num_experts + 1)  # the map of Transformer Engine's permutation, which is not installed here
+    rows = 4 * (
+        2 * backbone.num_experts + 1
+    )  # the map of Transformer Engine's permutation, which is not installed here
     dense, moe = layer_activation_bytes(backbone, architecture, element, "none", 1.0)
     assert dense == norm_inputs + kept["attention"] + kept["dense"]
-    assert moe == pytest.approx(norm_inputs + rows + kept["attention"] + kept["moe"], rel=1e-3)  # a histogram of experts
+    assert moe == pytest.approx(
+        norm_inputs + rows + kept["attention"] + kept["moe"], rel=1e-3
+    )  # a histogram of experts
     _, again = layer_activation_bytes(backbone, architecture, element, "moe", 1.0)
     assert again == norm_inputs + kept["attention"] + kept["moe_recomputed"]
     # the softmax in fp32 is kept of the logits; the 2 bytes more of the formula live only at the peak
