@@ -23,9 +23,14 @@ from harness.errors import ConfigError
 from harness.experiment import Experiment
 from harness.memory import BYTES, RECOMPUTE, memory, rank_params
 from harness.quantities import gigabytes
-
-type Shape = tuple[int, int, int, tuple[int, ...], tuple[int, ...]]
-"""GPUs, tensor parallel, pipeline parallel, expert-parallel sizes and micro-batches, the two in order of preference."""
+from harness.shapes import (
+    Shape,
+    check_choice,
+    micro_batch_sizes,
+    shapes_by_nodes,
+    tensor_parallel_sizes,
+    whole_divisors,
+)
 
 
 def order(layout: Layout) -> tuple[int, ...]:
@@ -76,15 +81,21 @@ def _search(
     cluster: Cluster,
 ) -> Layout | str:
     """The layout, or what is wrong; the same for all seeds and token counts of an architecture."""
-    numbers = divisors(backbone, architecture, global_batch_size, cluster)
-    if (mistake := _check_choice(backbone, architecture, global_batch_size, cluster, numbers)) is not None:
+    if (mistake := check_choice(backbone, architecture, global_batch_size, cluster)) is not None:
         return mistake
     search = _Search(backbone, architecture, precision, global_batch_size, cluster)
 
     def shapes(cut: bool) -> tuple[tuple[Shape, ...], ...]:
-        sizes = (numbers["tensor_parallel"], numbers["pipeline_parallel"]) if cut else ((1,), (1,))
-        rest = (numbers["expert_parallel"], numbers["micro_batch_size"])
-        return _shapes(cluster, *sizes, *rest, global_batch_size, validation_sequences)
+        sizes = tensor_parallel_sizes(backbone, architecture, cluster) if cut else (1,)
+        return shapes_by_nodes(
+            cluster,
+            sizes,
+            whole_divisors(architecture.num_layers) if cut else (1,),
+            whole_divisors(backbone.num_experts),
+            micro_batch_sizes(backbone.seq_length, global_batch_size, cluster.micro_batch_tokens),
+            global_batch_size,
+            validation_sequences,
+        )
 
     for levels in (("none", "selective"), ("moe",)), (("full",),):
         for cut in False, True:
@@ -165,83 +176,6 @@ class _Search:
         return held + optimizer * (dense * tensor + experts) / ranks
 
 
-def divisors(
-    backbone: Backbone, architecture: Architecture, global_batch_size: int, cluster: Cluster
-) -> dict[str, tuple[int, ...]]:
-    """Sizes that divide what each kind of parallelism cuts up, ascending.
-
-    tensor_parallel divides the query heads, the key/value heads, the dense and the shared FFN, the sequence (sequence
-    parallelism) and the padded vocabulary without padding it further, and stays within a node; pipeline_parallel divides the
-    layers; expert_parallel the experts; micro_batch_size the batch, and has at most `micro_batch_tokens` tokens (1 always may).
-    """
-    shared = architecture.moe_ffn_hidden_size * backbone.num_shared_experts
-    cut = (backbone.num_query_heads, backbone.num_kv_heads, architecture.ffn_hidden_size, shared, backbone.seq_length)
-    most = max(1, cluster.micro_batch_tokens // backbone.seq_length)
-    rows = backbone.padded_vocab_size
-    # a vocabulary padded to a multiple of the divisor times TP would be another model
-    return {
-        "tensor_parallel": tuple(
-            size
-            for size in _divisors(backbone.num_kv_heads)
-            if size <= cluster.gpus_per_node
-            and all(part % size == 0 for part in cut)
-            and rows % (backbone.vocab_divisor * size) == 0
-        ),
-        "pipeline_parallel": _divisors(architecture.num_layers),
-        "expert_parallel": _divisors(backbone.num_experts),
-        "micro_batch_size": tuple(size for size in _divisors(global_batch_size) if size <= most),
-    }
-
-
-@lru_cache(maxsize=4096)
-def _divisors(number: int) -> tuple[int, ...]:
-    return tuple(size for size in range(1, number + 1) if number % size == 0)
-
-
-@lru_cache(maxsize=65536)
-def _shapes(
-    cluster: Cluster,
-    tensor_parallel: tuple[int, ...],
-    pipeline_parallel: tuple[int, ...],
-    expert_parallel: tuple[int, ...],
-    micro_batch_size: tuple[int, ...],
-    global_batch_size: int,
-    validation_sequences: int,
-) -> tuple[tuple[Shape, ...], ...]:
-    """The shapes of these sizes that divide, in order, grouped by nodes.
-
-    Those without tensor and pipeline parallelism are only among them where no other size is asked for.
-    """
-    choice = cluster.layout
-    sizes = sorted(
-        (
-            (tensor, pipeline)
-            for tensor in tensor_parallel
-            for pipeline in pipeline_parallel
-            if choice.tensor_parallel in (None, tensor) and choice.pipeline_parallel in (None, pipeline)
-        ),
-        key=lambda pair: (pair[0] * pair[1], pair[1]),
-    )
-    if tensor_parallel != (1,) or pipeline_parallel != (1,):
-        sizes = [pair for pair in sizes if pair != (1, 1)]
-    by_nodes: dict[int, list[Shape]] = {}
-    for gpus in cluster.gpu_counts if choice.gpus is None else (choice.gpus,):
-        for tensor, pipeline in sizes:
-            data, left = divmod(gpus, tensor * pipeline)
-            if left or data == 0 or validation_sequences % data:
-                continue
-            experts = [size for size in expert_parallel if data * tensor % size == 0]
-            batches = [size for size in micro_batch_size if global_batch_size % (data * size) == 0]
-            if choice.expert_parallel is not None:
-                experts = [size for size in experts if size == choice.expert_parallel]
-            if choice.micro_batch_size is not None:
-                batches = [size for size in batches if size == choice.micro_batch_size]
-            if experts and batches:
-                shape = (gpus, tensor, pipeline, tuple(experts[::-1]), tuple(batches[::-1]))
-                by_nodes.setdefault(-(-gpus // cluster.gpus_per_node), []).append(shape)
-    return tuple(tuple(shapes) for shapes in by_nodes.values())
-
-
 def _variants(shape: Shape, levels: Iterable[str], experts: Iterable[int], cluster: Cluster) -> Iterator[Layout]:
     """The layouts of a shape in order."""
     gpus, tensor, pipeline, _, batches = shape
@@ -258,40 +192,6 @@ def _variants(shape: Shape, levels: Iterable[str], experts: Iterable[int], clust
                     eval_micro_batch_size=1,
                     recompute=level,
                 )
-
-
-RULES = {
-    "tensor_parallel": "it must divide {backbone.num_query_heads} query and {backbone.num_kv_heads} key/value heads, the FFNs of "
-    "{architecture.ffn_hidden_size} and {architecture.moe_ffn_hidden_size}, the sequence of {backbone.seq_length} and the "
-    "vocabulary's {backbone.padded_vocab_size} rows in steps of {backbone.vocab_divisor}, within a node of "
-    "{cluster.gpus_per_node} GPUs",
-    "pipeline_parallel": "it must divide {architecture.num_layers} layers",
-    "expert_parallel": "it must divide {backbone.num_experts} experts",
-    "micro_batch_size": "it must divide the batch of {global_batch_size}, with at most "
-    "cluster.micro_batch_tokens={cluster.micro_batch_tokens} tokens of {backbone.seq_length} a sequence",
-    "gpus": "a run takes 1 to {cluster.gpus_per_node} GPUs of a node or whole nodes, up to cluster.max_gpus and cluster.nodes",
-}
-"""What a number of ``cluster.layout`` must keep to."""
-
-
-def _check_choice(
-    backbone: Backbone,
-    architecture: Architecture,
-    global_batch_size: int,
-    cluster: Cluster,
-    numbers: dict[str, tuple[int, ...]],
-) -> str | None:
-    """What is wrong with ``cluster.layout`` by itself: the number, the rule and the nearest valid ones."""
-    for name, valid in {**numbers, "gpus": cluster.gpu_counts}.items():
-        value = getattr(cluster.layout, name)
-        if value is not None and value not in valid:
-            rule = RULES[name].format(
-                backbone=backbone, architecture=architecture, cluster=cluster, global_batch_size=global_batch_size
-            )
-            below = [str(size) for size in valid if size < value][-1:]
-            above = [str(size) for size in valid if size > value][:1]
-            return f"cluster.layout.{name}={value}: {rule}; nearest: {' or '.join(below + above)}"
-    return None
 
 
 def _miss(

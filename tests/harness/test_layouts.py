@@ -13,10 +13,11 @@ from harness.architecture import Architecture
 from harness.cli import compose
 from harness.errors import ConfigError
 from harness.experiment import Experiment
-from harness.layouts import divisors, order
+from harness.layouts import order
 from harness.memory import RECOMPUTE, memory, stages
 from harness.resources import Cluster, Layout, LayoutChoice, layout
 from harness.settings import named_cluster
+from harness.shapes import divisors
 from harness.sweep import plan
 from tests.conftest import REPOSITORY, tiny_experiment
 
