@@ -218,7 +218,8 @@ def _miss(
         + (["a smaller cluster.headroom"] if needed <= cluster.gpu_memory else [])
     )
     return (
-        f"no layout of up to {most} GPUs of {cluster.name} fits{' with ' + chosen if chosen else ''}: the best ({layout}) needs "
+        f"no layout of up to {most} GPU{'s' if most > 1 else ''} of {cluster.name} fits{' with ' + chosen if chosen else ''}: "
+        f"the best ({layout}) needs "
         f"{gigabytes(needed)} a GPU, and {gigabytes(cluster.usable_memory)} may be used ({gigabytes(cluster.gpu_memory)} less "
         f"{cluster.headroom:.0%} headroom). {rule[0].upper()}{rule[1:]} (up to {data[-1]} ranks do). It would take {least}"
     )

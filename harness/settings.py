@@ -212,7 +212,10 @@ def _build[T](kind: type[T], values: Any, where: str) -> T:
 def _convert(value: Any, kind: Any, name: str) -> Any:
     if isinstance(kind, UnionType):  # something or null
         return None if value is None else _convert(value, get_args(kind)[0], name)
-    if is_dataclass(kind) and isinstance(value, Mapping):
+    if is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            names = ", ".join(field.name for field in fields(kind))
+            raise ConfigError(f"{name}={value}: a mapping of {names} is wanted, each of which may be null")
         return _build(kind, value, name)  # type: ignore[arg-type]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -233,7 +233,7 @@ def test_what_is_decided_is_kept_and_the_rest_is_searched():
 def test_the_nearest_miss_says_what_it_lacks():
     largest = max((row.point.experiment for row in phase1()), key=lambda e: e.counts.megatron_params)
     with pytest.raises(
-        ConfigError, match=r"up to 1 GPUs of h100 fits: the best \(1 GPU: .*\) needs \d+ GB a GPU, and 72 GB"
+        ConfigError, match=r"up to 1 GPU of h100 fits: the best \(1 GPU: .*\) needs \d+ GB a GPU, and 72 GB"
     ):
         layout(largest, replace(H100, max_gpus=1))
 
@@ -261,6 +261,8 @@ def test_a_cluster_that_cannot_be_is_refused(change):
         (["cluster.layout.gpus=0"], "layout.gpus=0: it must be at least 1"),
         (["cluster.layout.gpus=two"], "layout.gpus='two': a value of type int"),
         (["backbone=demo", "cluster.layout.gpus=2"], "cluster cpu has no GPUs"),
+        (["cluster.layout=null"], "cluster.layout=None: a mapping of gpus, tensor_parallel"),
+        (["cluster.layout=8"], "cluster.layout=8: a mapping of gpus"),
         (["limit.gpu_hours=-1"], "limit.gpu_hours=-1"),
     ],
 )
