@@ -3,6 +3,7 @@
 import pytest
 
 from harness.measured import read_measurements
+from harness.megatron.parallel import RECOMPUTE
 from harness.memory import checkpoint_bytes
 from harness.resources import estimate, layout
 from harness.settings import named_cluster
@@ -39,3 +40,14 @@ def test_a_checkpoint_takes_the_disk_that_was_planned(trained):
     taken = sum(path.stat().st_size for path in run.checkpoints.rglob("*") if path.is_file())
     planned = checkpoint_bytes(run.experiment().counts.megatron_params, "fp32")
     assert planned < taken < planned + 120_000
+
+
+@pytest.mark.parametrize("level", ["moe", "full"])
+def test_recomputation_changes_no_loss(trained, level):
+    """Megatron takes the flags, trains to the same numbers, and the result says which runs are alike."""
+    trainer, whole, _ = trained
+    run = trainer.prepare(whole.experiment(), name=f"recompute-{level}")
+    done = trainer.train(run, *RECOMPUTE[level], keep=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert run.result()["recompute"] == level
+    assert [row["lm_loss"] for row in run.metrics()] == [row["lm_loss"] for row in whole.metrics()]
