@@ -22,7 +22,7 @@ from harness.files import read_json, read_json_lines, write_json_lines
 CACHE = "measured.jsonl"
 """Under the root: one measurement a line. It may be removed at any time."""
 
-NEIGHBOURS = 9
+NEIGHBOURS = 5
 """A measurement is the median over this many runs nearest in size."""
 
 SIZE_FACTOR = 3.0
