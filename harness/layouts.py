@@ -216,10 +216,10 @@ def _miss(
         + [f"cluster.max_gpus above {cluster.max_gpus}" + ("" if cluster.nodes is None else " with more cluster.nodes")]
         + ["a larger cluster.gpu_memory"]
         + (["a smaller cluster.headroom"] if needed <= cluster.gpu_memory else [])
+        + (["a batch and training.validation_sequences that more ranks divide"] if data[-1] < most else [])
     )
     return (
         f"no layout of up to {most} GPU{'s' if most > 1 else ''} of {cluster.name} fits{' with ' + chosen if chosen else ''}: "
-        f"the best ({layout}) needs "
-        f"{gigabytes(needed)} a GPU, and {gigabytes(cluster.usable_memory)} may be used ({gigabytes(cluster.gpu_memory)} less "
-        f"{cluster.headroom:.0%} headroom). {rule[0].upper()}{rule[1:]} (up to {data[-1]} ranks do). It would take {least}"
+        f"the best ({layout}) needs {gigabytes(needed)} a GPU, and {gigabytes(cluster.usable_memory)} may be used "
+        f"({gigabytes(cluster.gpu_memory)} less {cluster.headroom:.0%} headroom). {rule[0].upper()}{rule[1:]} (up to {data[-1]} ranks do). It would take {least}"
     )
