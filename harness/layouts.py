@@ -221,5 +221,6 @@ def _miss(
     return (
         f"no layout of up to {most} GPU{'s' if most > 1 else ''} of {cluster.name} fits{' with ' + chosen if chosen else ''}: "
         f"the best ({layout}) needs {gigabytes(needed)} a GPU, and {gigabytes(cluster.usable_memory)} may be used "
-        f"({gigabytes(cluster.gpu_memory)} less {cluster.headroom:.0%} headroom). {rule[0].upper()}{rule[1:]} (up to {data[-1]} ranks do). It would take {least}"
+        f"({gigabytes(cluster.gpu_memory)} less {cluster.headroom:.0%} headroom). "
+        f"{rule[0].upper()}{rule[1:]} (up to {data[-1]} ranks do). It would take {least}"
     )
