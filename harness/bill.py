@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from harness.cost import print_bill
+from harness.quantities import short
 from harness.resources import Cluster, Estimate, Layout
 from harness.scales import budget_label
 from harness.studies import Point
@@ -53,8 +54,8 @@ def print_plan(rows: Sequence[Row], cluster: Cluster) -> None:
             experiment.run_id,
             budget_label(row.point.compute),
             f"{counts.flops_per_token * experiment.tokens:.3g}",
-            *(_short(value) for value in (counts.flops_per_token, experiment.tokens)),
-            *(_short(value) for value in (counts.active_params, counts.total_params)),
+            *(short(value) for value in (counts.flops_per_token, experiment.tokens)),
+            *(short(value) for value in (counts.active_params, counts.total_params)),
             f"{counts.m_over_na:.3f}",
             f"{counts.n_over_na:.3f}",
             str(architecture.hidden_size),
@@ -71,9 +72,7 @@ def print_plan(rows: Sequence[Row], cluster: Cluster) -> None:
     if len(shown) < len(rows):
         console.print(f"(the first and the last {ENDS} of {len(rows):,} runs; all of them are in the sweep's .csv)")
     console.print("budget: nominal; C = M D as realised; off: the largest deviation of M, N_a and N from their targets")
-    what = "one core" if cluster.gpus_per_node == 0 else "estimated"
-    console.print(f"\nBill on cluster {cluster.name} ({what}); FLOPs with the output layer, as Megatron counts them")
-    console.print(_bill(rows, cluster))
+    print_bill(rows, cluster, console)
     for mark, meaning in MARKS.items():
         if any(mark in row.point.marks for row in rows):
             console.print(f"{mark}: {meaning}")
@@ -87,43 +86,3 @@ def deviations(row: Row) -> tuple[float, float, float]:
         counts.active_params / targets.active_params - 1,
         counts.total_params / targets.total_params - 1,
     )
-
-
-def _bill(rows: Sequence[Row], cluster: Cluster) -> Any:
-    from rich.table import Table
-
-    unit = "core-hours" if cluster.gpus_per_node == 0 else "GPU-hours"
-    bill = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("budget", "runs", "tokens", "FLOPs (M D)", "FLOPs (Megatron)", unit, "longest run"):
-        bill.add_column(name, justify="right")
-    budgets = sorted({row.point.compute for row in rows})
-    for label, part in [
-        *((budget_label(budget), [row for row in rows if row.point.compute == budget]) for budget in budgets),
-        ("total", list(rows)),
-    ]:
-        experiments = [row.point.experiment for row in part]
-        bill.add_row(
-            label,
-            str(len(part)),
-            _short(sum(experiment.tokens for experiment in experiments)),
-            f"{sum(experiment.tokens * experiment.counts.flops_per_token for experiment in experiments):.3e}",
-            f"{sum(experiment.tokens * experiment.counts.megatron_flops_per_token for experiment in experiments):.3e}",
-            f"{sum(row.estimate.gpu_hours for row in part):,.2f}",
-            _duration(max(row.estimate.seconds for row in part)),
-        )
-    return bill
-
-
-def _short(number: float) -> str:
-    """1234567 -> 1.235M."""
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.4g}{unit}"
-    return f"{number:g}"
-
-
-def _duration(seconds: float) -> str:
-    """90 -> 1m30s; 4000 -> 1h06m."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

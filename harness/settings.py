@@ -1,11 +1,12 @@
 """The composed configuration as typed objects: the backbone's budgets, a training recipe, the cluster, the dataset."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,8 +17,9 @@ from harness.data.manifest import read_manifest
 from harness.errors import ConfigError, nearest
 from harness.experiment import Data, Training
 from harness.laws import Laws
+from harness.limits import Limit
 from harness.resources import Cluster
-from harness.scales import Between, PowerLaw, Scale, scale_between
+from harness.scales import Between, Scale, scale_between
 from harness.solver import Rules
 
 GROUPS = ("backbone", "scales", "between", "studies", "training", "data", "cluster", "rules")
@@ -46,10 +48,11 @@ class Settings:
         self.config = config
         self.backbone_name: str = config.backbone.name
         self.scales = tuple(_scale(entry) for entry in config.scales)
-        self.between = _between(config.between)
+        self.between = _build(Between, config.between, "between")
         self.laws = Laws.read(Path(text(config.laws, "laws"))) if config.get("laws") is not None else None
         self.rules = _build(Rules, config.rules, "rules")
         self.cluster = _build(Cluster, config.cluster, "cluster")
+        self.limit = _build(Limit, config.get("limit") or {}, "limit")
         self.data_path = Path(text(config.data.path, "data.path")) if config.data.path is not None else None
         self.data: Data | None = read_manifest(self.data_path) if self.data_path else None
         self.first_seed = _whole(config.get("seed", 1), "seed", 0, 2**31 - 1)
@@ -219,18 +222,6 @@ def _scale(entry: Any) -> Scale:
     return scale
 
 
-def _between(entry: Any) -> Between:
-    """The rule for budgets that are not in the table."""
-    values = dict(entry)
-    laws = {
-        name: _build(PowerLaw, values.pop(name), f"between.{name}")
-        for name in ("flops_per_token", "tokens")
-        if values.get(name) is not None
-    }
-    values = {name: value for name, value in values.items() if value is not None}
-    return replace(_build(Between, values, "between"), **laws)  # type: ignore[arg-type]
-
-
 def _number(value: Any, name: str, low: float, high: float) -> float:
     """A number of the configuration between `low` and `high`, or a ConfigError that says so."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -278,6 +269,13 @@ def _types(kind: Any) -> dict[str, Any]:
 
 
 def _convert(value: Any, kind: Any, name: str) -> Any:
+    if isinstance(kind, UnionType):  # something or null
+        return None if value is None else _convert(value, get_args(kind)[0], name)
+    if is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            names = ", ".join(field.name for field in fields(kind))
+            raise ConfigError(f"{name}={value}: a mapping of {names} is wanted, each of which may be null")
+        return _build(kind, value, name)  # type: ignore[arg-type]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is int and isinstance(value, float) and value.is_integer():

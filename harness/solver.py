@@ -53,6 +53,9 @@ __all__ = [
 PROXIES = ("lower_median", "upper_median", "nearest_to_middle", "smallest", "largest")
 """How one of the feasible widths is chosen to stand for all; the paper's is the lower median."""
 
+WIDEST = 2.0**40
+"""Of an expert, in steps: where hardly any of a MoE layer is left, d_m grows beyond what integers hold."""
+
 CHUNK = 2_000_000
 """Most widths that are tried at a time, to bound memory: about 100 bytes each."""
 
@@ -242,6 +245,7 @@ def deviations(
     backbone: Backbone, targets: Targets, d: Any, l_dense: Any, l_moe: Any, d_expert: Any
 ) -> tuple[Any, Any, Any]:
     """Relative deviations, with sign, of M, N_a and N from their targets; elementwise over arrays."""
+    d, l_dense, l_moe, d_expert = (np.asarray(value, dtype=float) for value in (d, l_dense, l_moe, d_expert))
     active = active_params(backbone, d, l_dense, l_moe, _ffn(backbone, d, d_expert), d_expert)
     total = active + idle_params(backbone, d, l_moe, d_expert)
     flops = 6 * active + score_flops(backbone, l_dense + l_moe)
@@ -316,5 +320,6 @@ def _round(solution: Solution, rules: Rules) -> tuple[Any, Any, Any]:
     step = rules.moe_ffn_hidden_size_step
     dense = np.maximum(rules.min_dense_layers, np.floor(solution.num_dense_layers + 0.5)).astype(int)
     moe = np.maximum(1, np.floor(solution.num_moe_layers + 0.5)).astype(int)
-    expert = np.maximum(1, np.floor(solution.moe_ffn_hidden_size / step + 0.5)).astype(int) * step
+    steps = np.clip(np.floor(solution.moe_ffn_hidden_size / step + 0.5), 1, WIDEST)
+    expert = steps.astype(int) * step
     return dense, moe, expert

@@ -23,15 +23,18 @@ from harness.data.manifest import check_size
 from harness.errors import ConfigError, DataError, InfeasibleError
 from harness.experiment import Experiment
 from harness.files import write_atomically
+from harness.limits import Limit, consent
+from harness.measured import Measurements, read_measurements, save_measurements
 from harness.megatron.argv import Paths, command, megatron_argv
 from harness.resources import Cluster, estimate, layout
+from harness.rundir import RunDirectory
 from harness.scales import budget_label
 from harness.settings import Settings
 from harness.studies import Study, find_study
 from harness.studies.build import Infeasible, build
 from harness.sweepfile import read_experiments
 
-NOT_SETTINGS = ("root", "name", "extend", "show", "launch", "cluster", "infeasible")
+NOT_SETTINGS = ("root", "name", "extend", "show", "launch", "cluster", "infeasible", "limit", "yes")
 """Options that change nothing about the experiments."""
 
 DEVIATIONS = ("flops_per_token_deviation", "active_params_deviation", "total_params_deviation")
@@ -49,6 +52,8 @@ class Sweep:
     rows: tuple[Row, ...]
     config: DictConfig
     cluster: Cluster
+    limit: Limit
+    measured: Measurements
     data_path: Path | None
     skipped: tuple[Infeasible, ...] = ()
     """Points without an architecture (``infeasible=skip``)."""
@@ -76,13 +81,15 @@ def plan(config: DictConfig) -> Sweep:
     study = find_study(config.phase)
     settings = Settings(config)
     text(config.root, "root")
-    if not isinstance(config.extend, bool):
-        raise ConfigError(f"extend={config.extend}: true or false is wanted")
+    for option in ("extend", "yes"):
+        if not isinstance(config[option], bool):
+            raise ConfigError(f"{option}={config[option]}: true or false is wanted")
     if settings.data_path is not None:
         config.data.path = str(settings.data_path.absolute())  # the sweep may be launched from anywhere
     if config.laws is not None:
         config.laws = str(Path(config.laws).absolute())  # likewise
     scales = settings.choose_scales(config.scale, study.name)
+    measured = read_measurements(Path(config.root))
     rows: dict[str, Row] = {}
     skipped: list[Infeasible] = []
     asked = 0
@@ -95,7 +102,7 @@ def plan(config: DictConfig) -> Sweep:
         for point in points:
             check_size(point.experiment)
             run_layout = layout(point.experiment, settings.cluster)
-            cost = estimate(point.experiment, point.experiment.counts, run_layout, settings.cluster)
+            cost = estimate(point.experiment, point.experiment.counts, run_layout, settings.cluster, measured)
             rows.setdefault(point.experiment.run_id, Row(point=point, layout=run_layout, estimate=cost))
     if not rows:
         raise _refusal(skipped, 0) if skipped else ConfigError(f"phase={config.phase} asks for no experiment")
@@ -109,6 +116,8 @@ def plan(config: DictConfig) -> Sweep:
         rows=tuple(rows.values()),
         config=config,
         cluster=settings.cluster,
+        limit=settings.limit,
+        measured=measured,
         data_path=settings.data_path,
         skipped=tuple(skipped),
         repeated=asked - len(rows),
@@ -325,6 +334,7 @@ def main(config: DictConfig) -> int:
             f"{where}: prepare one (python -m harness.data) and name it (data=demo, or data.path=<directory>)"
         )
     run_ids = write(sweep)
+    save_measurements(sweep.root, sweep.measured)
     print_plan(sweep.rows, sweep.cluster)
     _print_left_out(sweep)
     print(f"\nsweep {sweep.name}: {len(run_ids)} runs, written to {sweep.file('.csv')} (.yaml, .jsonl)", flush=True)
@@ -332,7 +342,12 @@ def main(config: DictConfig) -> int:
         print(
             f"no dataset in {config.data.path} yet: prepare it (python -m harness.data) and plan again before launching"
         )
-    return 0 if launcher is None else int(launcher.launch(sweep.root, sweep.name))
+    if launcher is None:
+        return 0
+    to_do = [row.estimate for row in sweep.rows if RunDirectory(sweep.root, row.run_id).status().state != "done"]
+    if not consent(sweep.limit, to_do, sweep.cluster, yes=config.yes):
+        return 1
+    return int(launcher.launch(sweep.root, sweep.name))
 
 
 def _print_left_out(sweep: Sweep) -> None:

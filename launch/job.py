@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.data.manifest import check_data
 from harness.errors import ConfigError
 from harness.experiment import Experiment
+from harness.measured import Measurements
 from harness.megatron.argv import Paths, command, megatron_argv
 from harness.resources import Cluster, estimate, layout
 from harness.rundir import RunDirectory
@@ -35,8 +36,10 @@ class Job:
         return f"{self.run.run_id} (M {counts.flops_per_token:.3g}, {self.experiment.training.train_iters} steps)"
 
 
-def make_job(sweep: WrittenSweep, experiment: Experiment, machine: Cluster, data_path: Path | None) -> Job:
-    """Check that `experiment` can train on `machine`, and say how.
+def make_job(
+    sweep: WrittenSweep, experiment: Experiment, machine: Cluster, data_path: Path | None, measured: Measurements
+) -> Job:
+    """Check that `experiment` can train on `machine`, and say how, and how long it will take by what was `measured`.
 
     Raises:
         DataError: its dataset is missing, another one, or too small.
@@ -58,7 +61,7 @@ def make_job(sweep: WrittenSweep, experiment: Experiment, machine: Cluster, data
         experiment=experiment,
         flags=tuple(megatron_argv(experiment, run_layout, paths)),
         command=command(experiment, run_layout, paths, python=sys.executable),
-        seconds=estimate(experiment, experiment.counts, run_layout, machine).seconds,
+        seconds=estimate(experiment, experiment.counts, run_layout, machine, measured).seconds,
     )
 
 

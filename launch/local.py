@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from harness import cli
 from harness.errors import ConfigError
+from harness.measured import read_measurements
 from harness.megatron.pretrain import REFUSED
 from harness.resources import Cluster
 from harness.rundir import RunDirectory
@@ -91,7 +92,7 @@ class LocalLauncher:
 
     def _jobs(self, sweep: WrittenSweep, data_path: Path | None) -> tuple[list[Job], int, list[str]]:
         """The jobs to do, longest first; how many runs are done; ids of those that diverged."""
-        machine = self.machine(sweep)
+        machine, measured = self.machine(sweep), read_measurements(sweep.root)
         jobs, done, diverged = [], 0, []
         for experiment in sweep.experiments:
             run = RunDirectory(sweep.root, experiment.run_id)
@@ -101,7 +102,7 @@ class LocalLauncher:
             elif state == "diverged":
                 diverged.append(experiment.run_id)
             else:
-                jobs.append(make_job(sweep, experiment, machine, data_path))
+                jobs.append(make_job(sweep, experiment, machine, data_path, measured))
         for job in jobs:
             job.run.create(job.experiment, job.command)
         return sorted(jobs, key=lambda job: -job.seconds), done, diverged

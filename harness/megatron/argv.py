@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.architecture import Architecture, Backbone
 from harness.errors import ConfigError
 from harness.experiment import Experiment, Training
+from harness.megatron.parallel import parallel_flags
 from harness.resources import Layout
 
 PROGRAM = "harness.megatron.pretrain"
@@ -185,10 +186,7 @@ def _device(training: Training, layout: Layout) -> list[str]:
             f"{layout.data_parallel} data-parallel ranks = {batch}"
         )
     common = [
-        *_flag("micro-batch-size", layout.micro_batch_size),
-        *_flag("tensor-model-parallel-size", layout.tensor_parallel),
-        *_flag("pipeline-model-parallel-size", layout.pipeline_parallel),
-        *_flag("expert-model-parallel-size", layout.expert_parallel),
+        *parallel_flags(layout),
         *_flag("moe-token-dispatcher-type", "alltoall"),
         "--no-create-attention-mask-in-dataloader",
     ]
@@ -218,7 +216,6 @@ def _device(training: Training, layout: Layout) -> list[str]:
         *_flag("transformer-impl", "transformer_engine"),
         *_flag("attention-backend", "auto"),
         *(["--bf16"] if training.precision == "bf16" else []),
-        *(["--sequence-parallel"] if layout.tensor_parallel > 1 else []),
         "--use-distributed-optimizer",
         "--overlap-grad-reduce",
         "--overlap-param-gather",

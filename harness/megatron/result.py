@@ -10,13 +10,11 @@ from typing import Any
 
 from harness.files import write_json
 from harness.megatron.metrics import MetricsWriter, smoothed_final_loss
+from harness.megatron.throughput import throughput
 from harness.rundir import RunDirectory, now
 
 SCHEMA = 1
 PACKAGES = ("megatron-core", "torch", "transformer-engine", "numpy", "moe-scaling-harness")
-
-PEAK_BF16_FLOPS = {"H100": 989.5e12, "H200": 989.5e12, "A100": 312e12, "B200": 2250e12}
-"""Dense bf16 FLOP/s by a part of the device's name (NVIDIA's data sheets, SXM)."""
 
 
 def write_result(run: RunDirectory, metrics: MetricsWriter) -> dict[str, Any]:
@@ -25,7 +23,6 @@ def write_result(run: RunDirectory, metrics: MetricsWriter) -> dict[str, Any]:
     Losses are in nats a token; ``realised_compute`` is M D of the realised architecture, ``megatron_flops`` what
     Megatron's own function counts (with the output layer).
     """
-    import torch
     from megatron.training import get_args
     from megatron.training.training import num_floating_point_operations
 
@@ -35,7 +32,6 @@ def write_result(run: RunDirectory, metrics: MetricsWriter) -> dict[str, Any]:
     tokens = steps * args.global_batch_size * args.seq_length
     flops = float(num_floating_point_operations(args, args.global_batch_size)) * steps
     tokens_per_second = statistics.median(row["tokens_per_s"] for row in rows) if rows else None
-    peak = _peak(torch)
     experiment = run.experiment() if (run.path / "experiment.json").exists() else None
     loss = metrics.validation_loss
     result = {
@@ -50,11 +46,7 @@ def write_result(run: RunDirectory, metrics: MetricsWriter) -> dict[str, Any]:
         "megatron_flops": flops,
         "wall_seconds": _seconds(run),
         "tokens_per_second": tokens_per_second,
-        "mfu": (
-            flops / tokens * tokens_per_second / (peak * args.world_size)
-            if peak and tokens and tokens_per_second
-            else None
-        ),
+        **throughput(args, flops / tokens if tokens else None, tokens_per_second),
         "versions": _versions(),
         "simulated": False,
     }
@@ -79,13 +71,6 @@ def _seconds(run: RunDirectory) -> float:
         end = datetime.fromisoformat(attempt.ended or now())
         total += (end - datetime.fromisoformat(attempt.started)).total_seconds()
     return total
-
-
-def _peak(torch: Any) -> float | None:
-    if not torch.cuda.is_available():
-        return None
-    name = torch.cuda.get_device_name()
-    return next((peak for part, peak in PEAK_BF16_FLOPS.items() if part in name), None)
 
 
 def _versions() -> dict[str, str]:

@@ -40,6 +40,7 @@ for overrides, picks in json.loads(sys.argv[1]):
                         "moe_permute_fusion": False, "moe_grouped_gemm": False, "no_persist_layer_norm": True,
                         "expert_model_parallel_size": 1, "masked_softmax_fusion": False, "spec": None,
                         "bias_swiglu_fusion": False, "cross_entropy_loss_fusion": False, "perform_initialization": False,
+                        "recompute_granularity": None,
                         "use_cpu_initialization": True, "init_model_with_meta_device": False}.items():
         setattr(args, name, value)
     with torch.device("meta"):

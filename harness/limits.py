@@ -1,0 +1,62 @@
+"""How much may be spent without asking: above the limit a launch needs a person's word, or ``yes=true``."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.cluster import Cluster
+from harness.errors import ConfigError
+from harness.resources import Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """``limit`` of ``configs/sweep.yaml``; null: none."""
+
+    gpu_hours: float | None = None
+    """GPU-hours (core-hours on a machine without GPUs) of all runs that are not done."""
+    cost: float | None = None
+    """Money, at the cluster's price."""
+
+    def __post_init__(self) -> None:
+        for name in ("gpu_hours", "cost"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigError(f"limit.{name}={value:g}: it must be at least 0, or null for no limit")
+
+    def exceeded(self, estimates: Iterable[Estimate], cluster: Cluster) -> str | None:
+        """By what the estimates together are above the limit, for a person; None where they are not."""
+        hours = sum(estimate.gpu_hours for estimate in estimates)
+        unit = "core-hours" if cluster.gpus_per_node == 0 else "GPU-hours"
+        if self.gpu_hours is not None and hours > self.gpu_hours:
+            return f"{hours:,.0f} {unit} are above limit.gpu_hours={self.gpu_hours:,.0f}"
+        if self.cost is not None and cluster.price_per_gpu_hour is None:
+            return f"limit.cost={self.cost:,.0f} is set, and cluster {cluster.name} has no price_per_gpu_hour to hold against it"
+        if self.cost is not None and cluster.price_per_gpu_hour is not None:
+            money = hours * cluster.price_per_gpu_hour
+            if money > self.cost:
+                return f"a cost of {money:,.0f} is above limit.cost={self.cost:,.0f}"
+        return None
+
+
+def consent(limit: Limit, estimates: Iterable[Estimate], cluster: Cluster, *, yes: bool) -> bool:
+    """Whether runs of these estimates may be launched: below the limit, told so by `yes`, or by the person at the terminal.
+
+    Raises:
+        ConfigError: above the limit, and nobody to ask.
+    """
+    excess = limit.exceeded(estimates, cluster)
+    if excess is None or yes:
+        return True
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ConfigError(
+            f"{excess}: nothing was launched (the sweep is planned); give yes=true to launch it, or raise the limit"
+        )
+    try:
+        answer = input(f"\n{excess}. Launch? [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() in ("y", "yes"):
+        return True
+    print("nothing was launched; the sweep is planned")
+    return False
