@@ -40,9 +40,9 @@ class Request:
         Raises:
             ConfigError: one is unknown, or of the wrong kind.
         """
-        values = OmegaConf.to_container(config, resolve=True) if config is not None else {}
-        assert isinstance(values, dict)
-        values = {str(key): value for key, value in values.items()}
+        given = OmegaConf.to_container(config, resolve=True) if config is not None else {}
+        assert isinstance(given, dict)
+        values: dict[str, Any] = {str(key): value for key, value in given.items()}
         known = [field.name for field in fields(cls)]
         for key in values:
             if key not in known:
