@@ -146,5 +146,5 @@ def _dataset(path: Path) -> Data:
     data = read_manifest(path)
     if data is None:
         siblings = [str(other.parent) for other in path.parent.glob("*/manifest.json")] if path.parent.is_dir() else []
-        raise DataError(f"data.blend: no dataset in {path}{nearest(path, siblings)} Prepare it first")
+        raise DataError(f"data.blend: no dataset in {path}{nearest(path, siblings) or '.'} Prepare it first")
     return data

@@ -14,7 +14,7 @@ from harness.data.tokenizer import BYTE, ByteTokenizer, HuggingFaceTokenizer, To
 from harness.errors import ConfigError, DataError, nearest
 from harness.files import canonical_json, read_json
 
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 _CONVERT = "AutoTokenizer.from_pretrained(<it>).save_pretrained(<folder>) of the transformers library writes one"
 
@@ -70,7 +70,7 @@ def _build(text: str, definition: dict[str, Any], source: str, end: str | int | 
     number = end if isinstance(end, int) else vocabulary.get(end)
     if number is None or library.id_to_token(number) is None:
         raise ConfigError(
-            f"data.eod_token={end}: the tokenizer has no such token{nearest(end, vocabulary)} "
+            f"data.eod_token={end}: the tokenizer has no such token{nearest(end, vocabulary) or '.'} "
             f"Its special tokens are {', '.join(special) or 'none'}"
         )
     # padding and truncation are switched off here, so they make no difference

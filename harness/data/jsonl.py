@@ -112,7 +112,7 @@ def _text(line: bytes, key: str) -> bytes | str | None:
 def _field(value: dict[str, Any], key: str) -> bytes | str:
     if key not in value:
         fields = ", ".join(map(repr, value)) or "none"
-        return f"no field {key!r} (data.text_key){nearest(key, value)} Its fields: {fields}"
+        return f"no field {key!r} (data.text_key){nearest(key, value) or '.'} Its fields: {fields}"
     text = value[key]
     if not isinstance(text, str):
         return f"field {key!r} holds {type(text).__name__}, where text is wanted: {str(text)[:60]}"

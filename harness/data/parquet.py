@@ -47,7 +47,7 @@ def cut(file: SourceFile, text_key: str, piece_bytes: int) -> Iterator[RowGroups
         schema, metadata = opened.schema_arrow, opened.metadata
         if text_key not in schema.names:
             raise DataError(
-                f"{file.path}: no column {text_key!r} (data.text_key){nearest(text_key, schema.names)} "
+                f"{file.path}: no column {text_key!r} (data.text_key){nearest(text_key, schema.names) or '.'} "
                 f"Its columns: {', '.join(map(repr, schema.names))}"
             )
         kind = str(schema.field(text_key).type)

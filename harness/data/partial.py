@@ -63,16 +63,18 @@ class Partial:
             RunError: another process is writing.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with Lease(self.path):
-            self._restore(anew)
-            try:
-                yield self
-            finally:
-                for file in self._files.values():
-                    with contextlib.suppress(OSError):  # a full disk again; the error that counts is under way
-                        file.close()
-        with contextlib.suppress(OSError):
-            self.path.rmdir()  # empty after `drop`
+        try:
+            with Lease(self.path):
+                self._restore(anew)
+                try:
+                    yield self
+                finally:
+                    for file in self._files.values():
+                        with contextlib.suppress(OSError):  # a full disk again; the error that counts is under way
+                            file.close()
+        finally:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()  # empty after `drop`
 
     def _restore(self, anew: bool) -> None:
         journal = read_json(self.path / "journal.json") or {}

@@ -9,7 +9,7 @@ from harness.data import jsonl, parquet
 from harness.data.compression import unpacked
 from harness.data.corpus import Corpus, Document
 
-PIECE_BYTES = 8 << 20
+PIECE_BYTES = 4 << 20
 """Text a piece holds, about. The dataset does not depend on it."""
 
 

@@ -58,5 +58,5 @@ class Progress:
         rate = (tokens - self.begun_tokens) / elapsed
         return (
             f"{read / self.total:4.0%} of {self.total / 1e6:,.0f} MB read, {tokens:,} tokens, {rate:,.0f} tokens/s, "
-            f"about {left / 60:.0f} min left"
+            f"about {f'{left / 60:.0f} min' if left >= 120 else f'{left:.0f} s'} left"
         )
