@@ -32,7 +32,9 @@ MEAN_DOCUMENT = 3000
 
 def write_text(folder: Path, megabytes: int) -> Path:
     """JSONL of the standard library's text in documents of varied length, no two equal."""
-    texts = [piece.content.decode(errors="replace") for part in cut(read_corpus("stdlib")) for piece in part.documents()]
+    texts = [
+        piece.content.decode(errors="replace") for part in cut(read_corpus("stdlib")) for piece in part.documents()
+    ]
     (folder / "sample.txt").write_text("\n".join(texts)[:8_000_000])
     everything, draw, written, number = "\n".join(texts), random.Random(0), 0, 0
     path = folder / "text.jsonl"
@@ -40,7 +42,9 @@ def write_text(folder: Path, megabytes: int) -> Path:
         while written < megabytes * 10**6:
             length = int(draw.expovariate(1 / MEAN_DOCUMENT)) + 100
             start = draw.randrange(len(everything) - length)
-            written += file.write(json.dumps({"id": number, "text": f"{number} {everything[start : start + length]}"}) + "\n")
+            written += file.write(
+                json.dumps({"id": number, "text": f"{number} {everything[start : start + length]}"}) + "\n"
+            )
             number += 1
     return path
 

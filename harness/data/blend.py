@@ -116,7 +116,7 @@ def _ordered(parts: Iterable[Part]) -> list[Part]:
     return sorted(parts, key=lambda part: part.data.digest)
 
 
-def _checked(weights: Mapping[str, Any]) -> dict[Path, float]:
+def _checked(weights: Mapping[str, Any]) -> list[tuple[Path, float]]:
     if not isinstance(weights, Mapping) or len(weights) < 2:
         raise ConfigError(
             f"data.blend={weights}: two datasets or more with their weights are wanted, as {{datasets/a: 0.7, datasets/b: 0.3}}"
@@ -129,12 +129,12 @@ def _checked(weights: Mapping[str, Any]) -> dict[Path, float]:
         said = " + ".join(f"{weight:g}" for weight in weights.values())
         scaled = ", ".join(f"{path}: {weight / total:.4g}" for path, weight in weights.items())
         raise ConfigError(f"data.blend: the weights sum to {total:g} ({said}), not to 1; scaled they would be {scaled}")
-    return {Path(path): float(weight) for path, weight in weights.items()}
+    return [(Path(path), float(weight)) for path, weight in weights.items()]
 
 
-def _read(weights: dict[Path, float]) -> list[Part]:
+def _read(weights: list[tuple[Path, float]]) -> list[Part]:
     parts = []
-    for path, weight in weights.items():
+    for path, weight in weights:
         data = _dataset(path)
         if data.blend:
             raise DataError(f"data.blend: {path} is a blend itself: name its datasets, with their weights multiplied")

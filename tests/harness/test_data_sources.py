@@ -82,7 +82,9 @@ def test_folders_globs_and_lists(tmp_path):
 def test_a_folder_of_several_formats_must_say_which(tmp_path):
     (tmp_path / "README.md").write_text("about these files")
     (tmp_path / "a.jsonl").write_text(jsonl(SOME))
-    with pytest.raises(DataError, match=r"mixes formats: 1 jsonl \(a.jsonl\), 1 text \(README.md\); .*data.format=jsonl"):
+    with pytest.raises(
+        DataError, match=r"mixes formats: 1 jsonl \(a.jsonl\), 1 text \(README.md\); .*data.format=jsonl"
+    ):
         read_corpus(str(tmp_path))
     assert contents(str(tmp_path), text_format="jsonl") == SOME
     with pytest.raises(ConfigError, match="did you mean 'jsonl'"):
@@ -125,7 +127,9 @@ def test_a_damaged_file_is_named_with_the_place(tmp_path, name):
 def test_parquet_damaged_inside_and_with_other_columns(tmp_path):
     path = tmp_path / "a.parquet"
     parquet(path, SOME, "txt", row_group_size=30)
-    with pytest.raises(DataError, match=r"no column 'text' \(data.text_key\); did you mean 'txt'\? Its columns: 'id', 'txt'"):
+    with pytest.raises(
+        DataError, match=r"no column 'text' \(data.text_key\); did you mean 'txt'\? Its columns: 'id', 'txt'"
+    ):
         list(cut(read_corpus(str(path))))
     with pytest.raises(DataError, match="column 'id' holds int64, where text is wanted"):
         list(cut(read_corpus(str(path), text_key="id")))
@@ -149,8 +153,14 @@ def test_nulls_of_a_parquet_column_count_as_empty(tmp_path):
         (["data.corpus=stdlb"], "corpus=stdlb: no such file or folder, and not 'stdlib'; did you mean 'stdlib'?"),
         (["data.corpus=text.jsonl"], "did you mean 'texts.jsonl'?"),
         (["data.corpus=*.parquet"], "data.corpus=*.parquet: no file matches"),
-        (["data.corpus=texts.jsonl", "data.text_ky=body"], "unknown option 'data.text_ky'; did you mean 'data.text_key'"),
-        (["data.corpus=texts.jsonl", "data.text_key=body"], "texts.jsonl:1: no field 'body' (data.text_key). Its fields"),
+        (
+            ["data.corpus=texts.jsonl", "data.text_ky=body"],
+            "unknown option 'data.text_ky'; did you mean 'data.text_key'",
+        ),
+        (
+            ["data.corpus=texts.jsonl", "data.text_key=body"],
+            "texts.jsonl:1: no field 'body' (data.text_key). Its fields",
+        ),
         (["data.corpus=texts.jsonl", "data.workers=0"], "data.workers=0: a number of processes is wanted"),
         (["data.corpus=texts.jsonl", "data.format=jsnl"], "data.format=jsnl: it is one of auto, jsonl, parquet, text"),
         (["data.corpus=texts.jsonl", "data.validation_share=5"], "data.validation_share=5: a number between 0 and 1"),

@@ -83,9 +83,13 @@ def test_a_large_vocabulary_is_stored_in_32_bits(bpe, tmp_path):
 
 def test_what_cannot_be_a_tokenizer_is_explained(bpe, tmp_path):
     silent = train_tokenizer(tmp_path / "silent", eos=None)
-    with pytest.raises(ConfigError, match=r"does not say which token ends.*data.eod_token=; .*<\|endoftext\|>, <\|im_end\|>"):
+    with pytest.raises(
+        ConfigError, match=r"does not say which token ends.*data.eod_token=; .*<\|endoftext\|>, <\|im_end\|>"
+    ):
         load_tokenizer(str(silent))
-    with pytest.raises(ConfigError, match=r"data.eod_token=<\|endoftxt\|>: the tokenizer has no such token; did you mean"):
+    with pytest.raises(
+        ConfigError, match=r"data.eod_token=<\|endoftxt\|>: the tokenizer has no such token; did you mean"
+    ):
         load_tokenizer(str(silent), "<|endoftxt|>")
     with pytest.raises(ConfigError, match="data.eod_token=9999: the tokenizer has no such token"):
         load_tokenizer(str(silent), 9999)
@@ -124,7 +128,14 @@ def test_text_that_is_not_utf8_is_named_and_taken_as_bytes(bpe, tmp_path):
 
 def test_the_command_line_takes_a_tokenizer_and_refuses_another(bpe, tmp_path):
     (tmp_path / "a.jsonl").write_text(jsonl(texts(60), "body"))
-    words = ["-m", "harness.data", "data.path=d", "data.corpus=a.jsonl", "data.text_key=body", "data.validation_share=0.3"]
+    words = [
+        "-m",
+        "harness.data",
+        "data.path=d",
+        "data.corpus=a.jsonl",
+        "data.text_key=body",
+        "data.validation_share=0.3",
+    ]
     words += [f"data.tokenizer={bpe}"]
     done = command(*words, "data.workers=2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -141,7 +152,12 @@ def test_a_document_is_cut_nowhere(bpe, tmp_path):
     """A document longer than a batch and a piece stays one document."""
     long = " ".join(texts(3000))
     prepare(
-        corpus_of([long, *texts(30)]), tmp_path, name="x", validation_share=0.5, tokenizer=load_tokenizer(str(bpe)), piece_bytes=99
+        corpus_of([long, *texts(30)]),
+        tmp_path,
+        name="x",
+        validation_share=0.5,
+        tokenizer=load_tokenizer(str(bpe)),
+        piece_bytes=99,
     )
     decode = load_tokenizer(str(bpe)).library.decode
     documents = read_back(tmp_path, "train") + read_back(tmp_path, "validation")
