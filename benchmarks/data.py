@@ -127,8 +127,8 @@ def library_alone(text: Path, tokenizer: Path, *_: Any) -> int:
     return total
 
 
-def best(what: Callable[..., int], *words: Any) -> tuple[int, float]:
-    """Tokens, and the least wall time of a run."""
+def timed(what: Callable[..., int], *words: Any) -> tuple[int, float]:
+    """Tokens, and the wall time it took, seconds."""
     start = time.perf_counter()
     tokens = what(*words)
     return tokens, time.perf_counter() - start
@@ -151,7 +151,7 @@ def main() -> None:
         tokens = {}
         for _ in range(REPEATS):
             for label, what, workers in contenders:
-                tokens[label], spent = best(what, text, tokenizer, folder, workers)
+                tokens[label], spent = timed(what, text, tokenizer, folder, workers)
                 seconds[label] = min(spent, seconds.get(label, spent))
     print(f"{megabytes} MB of text, {tokens[contenders[0][0]]:,} tokens, {cores} cores, best of {REPEATS}")
     for label, _, workers in contenders:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.data.manifest import BLEND_SCHEMA, Part, manifest_of, read_manifest, read_parts
+from harness.data.manifest import BLEND_SCHEMA, Part, manifest_of, read_manifest, read_parts, read_request
 from harness.errors import ConfigError, DataError, nearest
 from harness.experiment import Data, Experiment
 from harness.files import write_json
@@ -108,6 +108,12 @@ def table(directory: Path) -> list[str]:
         lines.append(
             f"  {part.weight:<8.6g} {part.data.name:20s} {part.data.train_tokens:>18,} training tokens, enough for "
             f"{int(lasts):,} of the blend{' (runs out first)' if lasts == least else ''}"
+        )
+    shares = {read_request(part.path)["validation_share"] for part in parts}
+    if len(shares) > 1:  # the same text is then judged by two bounds
+        lines.append(
+            f"  note: these were split with different data.validation_share ({', '.join(map(str, sorted(shares)))}): a text that "
+            "is in two of them may be trained on and validated on"
         )
     return lines
 

@@ -102,7 +102,7 @@ def _end_of_document_name(given: str | int | None, side_file: Callable[[str], Pa
 
 def _from_hub(source: str) -> tuple[Path, Callable[[str], Path | None]]:
     """tokenizer.json of a model on the hub, from the local cache or over the network, and how to get its neighbours."""
-    nowhere = f"data.tokenizer={source}: no such folder or file, and not {BYTE!r}{nearest(source, [BYTE])}"
+    nowhere = f"data.tokenizer={source}: no such folder or file, and not {BYTE!r}{nearest(source, [BYTE]) or '.'}"
     if not _HUB_NAME.fullmatch(source):
         raise DataError(nowhere)
     try:
@@ -110,7 +110,7 @@ def _from_hub(source: str) -> tuple[Path, Callable[[str], Path | None]]:
         from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
         from huggingface_hub.errors import RepositoryNotFoundError as NotFound
     except ImportError:
-        raise DataError(f"{nowhere} (huggingface_hub, which looks on the hub, is not installed)") from None
+        raise DataError(f"{nowhere} To look on the hub, install huggingface_hub") from None
 
     offline = (
         not _reachable()
@@ -130,15 +130,15 @@ def _from_hub(source: str) -> tuple[Path, Callable[[str], Path | None]]:
     except LocalEntryNotFoundError:
         pass
     except GatedRepoError:
-        raise DataError(f"{nowhere}; on the hub it is for those who log in (huggingface-cli login)") from None
+        raise DataError(f"{nowhere} On the hub it is for those who log in (hf auth login)") from None
     except NotFound:
-        raise DataError(f"{nowhere}; the hub has no model of this name either, or it is private") from None
+        raise DataError(f"{nowhere} The hub has no model of this name either, or it is private") from None
     except EntryNotFoundError:
         raise DataError(f"data.tokenizer={source} has no tokenizer.json on the hub: {_CONVERT}") from None
     except OSError:  # no network, in one of its many forms
         pass
     raise DataError(
-        f"{nowhere}; Hugging Face's hub cannot be reached from here: on a machine that can, fetch its tokenizer.json and "
+        f"{nowhere} Hugging Face's hub cannot be reached from here: on a machine that can, fetch its tokenizer.json and "
         "tokenizer_config.json, and give their folder"
     )
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.data.blend import blended, check_blend_flags, make_blend
+from harness.data.blend import blended, check_blend_flags, make_blend, table
 from harness.data.manifest import check_data, check_size, read_manifest, read_parts
 from harness.data.prepare import prepare
 from harness.errors import ConfigError, DataError
@@ -42,6 +42,7 @@ def test_a_blend_is_made_on_the_command_line(parts):
     assert {part.path: part.weight for part in read_parts(parts / "mix")} == {parts / "web": 0.7, parts / "code": 0.3}
     assert command(*words, "data.blend={web: 0.7, code: 0.3}", cwd=parts).returncode == 0  # it is there
     assert command(*words, "data.blend={code: 0.3, web: 0.7}", cwd=parts).returncode == 0  # the same blend
+    assert "note:" not in done.stdout
     other = command(*words, "data.blend={web: 0.6, code: 0.4}", cwd=parts)
     assert other.returncode == 2
     assert "mix holds another dataset (data.blend: " in other.stderr
@@ -52,6 +53,12 @@ def test_a_blend_is_its_datasets_and_weights_not_their_order_or_place(parts, tmp
     assert make_blend({str(parts / "code"): 0.3, str(parts / "web"): 0.7}, tmp_path / "b", "x") == one
     assert make_blend({str(parts / "code"): 0.7, str(parts / "web"): 0.3}, tmp_path / "c", "x").digest != one.digest
     assert read_manifest(tmp_path / "a") == one
+
+
+def test_parts_split_with_different_shares_are_pointed_out(parts, tmp_path):
+    prepare(corpus_of(texts(60, seed=3)), tmp_path / "new", name="new", validation_share=0.4)
+    make_blend({str(parts / "web"): 0.7, str(tmp_path / "new"): 0.3}, tmp_path / "mix", "x")
+    assert "note: these were split with different data.validation_share (0.3, 0.4)" in table(tmp_path / "mix")[-1]
 
 
 def test_datasets_and_blend_may_move_together(parts, tmp_path):

@@ -192,13 +192,14 @@ def test_a_crash_while_files_are_moved_into_place_is_finished_later(tmp_path, mo
     some = texts(100)
     expected = prepare(corpus_of(some), tmp_path / "whole", name="x", validation_share=0.3)
     moved = []
+    real = Path.replace
 
     def replace(path, target):
         if target.parent == tmp_path / "d":
             moved.append(target)
             if len(moved) == 3:
                 raise KeyboardInterrupt
-        os.replace(path, target)
+        real(path, target)
 
     monkeypatch.setattr("pathlib.Path.replace", replace)
     with pytest.raises(KeyboardInterrupt):

@@ -89,7 +89,7 @@ def test_a_folder_of_several_formats_must_say_which(tmp_path):
     assert contents(str(tmp_path), text_format="jsonl") == SOME
     with pytest.raises(ConfigError, match="did you mean 'jsonl'"):
         read_corpus(str(tmp_path), text_format="json")
-    with pytest.raises(DataError, match="data.format=parquet, but none of its 2 files"):
+    with pytest.raises(DataError, match=r"data\.format=parquet, but none of its 2 files"):
         read_corpus(str(tmp_path), text_format="parquet")
 
 
@@ -166,6 +166,10 @@ def test_nulls_of_a_parquet_column_count_as_empty(tmp_path):
         (["data.corpus=texts.jsonl", "data.validation_share=5"], "data.validation_share=5: a number between 0 and 1"),
         (["data.corpus=texts.jsonl", "data.tokenizer=./qwen"], "data.tokenizer=./qwen: no such folder or file"),
         (["data.corpus=texts.jsonl", "data.eod_token=7"], "with data.tokenizer=byte a document ends with 256"),
+        (
+            ["data.eod_token=<|eot|>"],
+            """put the value into quotes, within those of the shell: 'data.eod_token="<|eot|>"'""",
+        ),
         (["data.corpus=[]"], "data.corpus is not set"),
         (["data.corpus=3"], "data.corpus=3: a file, a folder, a glob"),
     ],

@@ -91,7 +91,7 @@ def test_what_cannot_be_a_tokenizer_is_explained(bpe, tmp_path):
         ConfigError, match=r"data.eod_token=<\|endoftxt\|>: the tokenizer has no such token; did you mean"
     ):
         load_tokenizer(str(silent), "<|endoftxt|>")
-    with pytest.raises(ConfigError, match="data.eod_token=9999: the tokenizer has no such token"):
+    with pytest.raises(ConfigError, match=r"data\.eod_token=9999: the tokenizer has no such token"):
         load_tokenizer(str(silent), 9999)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no tokenizer.json in this folder \(it has nothing\); AutoTokenizer"):
@@ -107,7 +107,9 @@ def test_what_cannot_be_a_tokenizer_is_explained(bpe, tmp_path):
 
 def test_without_a_network_a_hub_name_is_explained(monkeypatch):
     monkeypatch.setattr("harness.data.huggingface._reachable", lambda: False)
-    with pytest.raises(DataError, match="'byte'; did you mean 'byte'.; Hugging Face's hub cannot be reached from here"):
+    with pytest.raises(
+        DataError, match=r"'byte'; did you mean 'byte'\? Hugging Face's hub cannot be reached from here"
+    ):
         load_tokenizer("bytes")
     with pytest.raises(DataError, match=r"data.tokenizer=nobody/no-such-model: no such folder or file"):
         load_tokenizer("nobody/no-such-model")
