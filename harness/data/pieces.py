@@ -1,4 +1,4 @@
-"""A corpus in pieces of a few megabytes, in order: what a worker tokenises at a time, and what a resumed start skips."""
+"""A corpus in pieces of about a megabyte, in order: what a worker tokenises at a time, and what a resumed start skips."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from harness.data import jsonl, parquet
 from harness.data.compression import unpacked
 from harness.data.corpus import Corpus, Document
 
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 1 << 20
 """Text a piece holds, about. The dataset does not depend on it."""
 
 
