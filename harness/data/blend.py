@@ -81,13 +81,13 @@ def check_blend_flags(experiment: Experiment, words: list[str]) -> tuple[Part, .
         DataError: they are not the blend that `experiment` was planned on.
     """
     assert experiment.data is not None
-    pairs = list(zip(words[::2], words[1::2], strict=False))
-    found = tuple(
-        Part(path=path, weight=float(weight), data=data)
-        for weight, prefix in pairs
-        for path in [Path(prefix).parent]
-        for data in [_dataset(path)]
-    )
+    try:
+        pairs = [(float(weight), Path(prefix).parent) for weight, prefix in zip(words[::2], words[1::2], strict=True)]
+    except ValueError:
+        raise DataError(
+            f"--train-data-path {' '.join(words)}: a blend is a weight and a path, a weight and a path, ..."
+        ) from None
+    found = tuple(Part(path=path, weight=weight, data=_dataset(path)) for weight, path in pairs)
     present = blended(found, experiment.data.name)
     if present != experiment.data:
         planned = experiment.data.blend or f"dataset {experiment.data.digest}"

@@ -86,8 +86,12 @@ class Corpus:
         return entries
 
 
-def read_corpus(source: str | Sequence[str], *, text_key: str = "text", text_format: str = "auto") -> Corpus:
+def read_corpus(
+    source: str | Sequence[str], *, text_key: str = "text", text_format: str = "auto", leave_out: Path | None = None
+) -> Corpus:
     """The corpus that `source` names: ``stdlib``, a file, a folder, a glob, or a list of those; files in order of name.
+
+    Files under `leave_out` are none of it: the dataset may be written into a folder of the corpus.
 
     Raises:
         ConfigError: `text_format` is none of `FORMATS`.
@@ -106,7 +110,7 @@ def read_corpus(source: str | Sequence[str], *, text_key: str = "text", text_for
             found = _stdlib_files()
             formats: list[str | None] = ["text"] * len(found)
         else:
-            found = _expand(name)
+            found = _expand(name, leave_out)
             formats = _formats(name, found, text_format)
         for path, kind in zip(found, formats, strict=True):
             if kind:
@@ -130,7 +134,7 @@ def _stdlib_files() -> list[Path]:
     return [file for file in files if not _LEFT_OUT & set(file.relative_to(root).parts)]
 
 
-def _expand(name: str) -> list[Path]:
+def _expand(name: str, leave_out: Path | None) -> list[Path]:
     """The files that a name stands for."""
     path = Path(name)
     if path.is_file():
@@ -143,6 +147,8 @@ def _expand(name: str) -> list[Path]:
         siblings = path.parent.glob("*") if path.parent.is_dir() else ()
         hint = nearest(name, [STDLIB, *(str(other) for other in siblings)])
         raise DataError(f"data.corpus={name}: no such file or folder, and not {STDLIB!r}{hint}")
+    if leave_out is not None:
+        found = [file for file in found if not file.is_relative_to(leave_out.absolute())]
     if not found:
         raise DataError(f"data.corpus={name}: {'no file in this folder' if path.is_dir() else 'no file matches'}")
     return found

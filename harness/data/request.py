@@ -98,7 +98,7 @@ class Request:
         """
         if not self.corpus:
             raise ConfigError(f"no dataset in {self.path}, and data.corpus is not set: name a text file or folder")
-        return read_corpus(self.corpus, text_key=self.text_key, text_format=self.format)
+        return read_corpus(self.corpus, text_key=self.text_key, text_format=self.format, leave_out=self.path)
 
     def recorded(self, tokenizer: Tokenizer) -> dict[str, Any]:
         """What the manifest keeps of the request: all that the dataset depends on."""

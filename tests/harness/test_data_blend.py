@@ -166,6 +166,9 @@ def test_the_flags_of_a_command_must_name_the_planned_blend(parts, tmp_path):
     other = [{"0.7": "0.6", "0.3": "0.4"}.get(word, word) for word in flags["--train-data-path"]]
     with pytest.raises(DataError, match=r"planned on 'x' \(.*0.7 x .*but the command blends .*0.6 x"):
         check_blend_flags(tiny_experiment(data), other)
+    for wrong in (["a/train", "b/train"], ["0.7", "a/train", "0.3"]):
+        with pytest.raises(DataError, match="a blend is a weight and a path, a weight and a path"):
+            check_blend_flags(tiny_experiment(data), wrong)
     with pytest.raises(ConfigError, match="weights sum"):
         make_blend({str(parts / "web"): 0.7, str(parts / "code"): 0.31}, tmp_path / "mix", "x")
 

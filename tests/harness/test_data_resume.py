@@ -114,7 +114,7 @@ def test_workers_do_not_outlive_a_killed_parent(material, tmp_path):
         except (FileNotFoundError, ProcessLookupError):
             return True
 
-    wait_for(lambda: all(map(gone, children)), 20)
+    wait_for(lambda: all(map(gone, children)), 60)
 
 
 def test_ctrl_c_stops_soon_and_says_how_to_go_on(material, tmp_path):

@@ -93,6 +93,15 @@ def test_a_folder_of_several_formats_must_say_which(tmp_path):
         read_corpus(str(tmp_path), text_format="parquet")
 
 
+def test_a_dataset_inside_its_corpus_is_no_part_of_it(tmp_path):
+    for number, text in enumerate(SOME):
+        (tmp_path / f"{number:03d}.txt").write_text(text)
+    words = ["-m", "harness.data", "data.path=./made", "data.corpus=.", "data.validation_share=0.3", "again=true"]
+    first = command(*words, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert command(*words, cwd=tmp_path).stdout == first.stdout
+
+
 def cut_off(packed: bytes) -> bytes:
     return packed[: 2 * len(packed) // 3]
 
