@@ -105,11 +105,18 @@ def _fail(message: str) -> None:
 
 def _explain(config_name: str, error: Exception) -> str:
     """A composition error in the user's terms: what is unknown, and which valid choices are like it."""
-    from hydra.errors import MissingConfigException
+    from hydra.errors import MissingConfigException, OverrideParseException
 
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, choice = error.missing_cfg_file.partition("/")
         return f"{group}={choice}: no such choice; there are {', '.join(error.options)}{nearest(choice, error.options)}"
+    if isinstance(error, OverrideParseException):
+        option, equals, value = error.override.partition("=")
+        if not equals:
+            return f"{error.override}: an option is given as key=value"
+        if "Lexer" in str(error):  # a sign that has no meaning outside quotes
+            return f"{error.override}: put the value into quotes, within those of the shell: '{option}=\"{value}\"'"
+        return f"{error.override}: {str(error).splitlines()[0]}"
     cause = error.__cause__
     key = getattr(cause, "full_key", None) or getattr(error, "full_key", None)
     if key and "not in struct" in f"{cause} {error}":

@@ -59,15 +59,25 @@ class Data:
     name: str
     """What people call it."""
     digest: str
-    """Hash over the dataset's documents in order, tokenizer and split."""
+    """Hash over the dataset's documents in order, tokenizer and split; of a blend, over its parts' and their weights."""
     tokenizer: str
     """Name of the tokenizer."""
     vocab_size: int
     """Size of its vocabulary, with the end-of-document token."""
     train_tokens: int
-    """Tokens of the training part."""
+    """Tokens of the training part; of a blend, how many it gives until its first part runs out."""
     validation_tokens: int
-    """Tokens of the one fixed validation part."""
+    """Tokens of the one fixed validation part; of a blend likewise."""
+    blend: str = later("")
+    """Of a blend: weight and digest of each part, ``0.7 x 1a148e2b2e6e7f52 + 0.3 x 9c0f...``."""
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values, a field that was added later only where it says something."""
+        value = asdict(self)
+        for entry in fields(self):
+            if entry.metadata.get("later") and value[entry.name] == entry.default:
+                del value[entry.name]
+        return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +122,8 @@ class Training:
     """AdamW, decoupled; not on norms."""
     clip_grad: float = 1.0
     """Norm that gradients are clipped to."""
+    smaller_vocabulary: bool = later(False)
+    """The data may use far less than the model's vocabulary (a trial of a large model on bytes); refused otherwise."""
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():

@@ -5,10 +5,12 @@ same on every machine; what follows from the machine (kernels, parallelism, path
 """
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.architecture import Architecture, Backbone
+from harness.data.manifest import Part, read_parts
 from harness.errors import ConfigError
 from harness.experiment import Experiment, Training
 from harness.megatron.parallel import parallel_flags
@@ -240,8 +242,21 @@ def _paths(paths: Paths) -> list[str]:
 
 
 def data_flags(dataset: Path) -> list[str]:
-    """The two parts of a dataset."""
-    return [*_flag("train-data-path", dataset / "train"), *_flag("valid-data-path", dataset / "validation")]
+    """The two parts of a dataset; of a blend, those of its datasets with their weights."""
+    return blend_flags(read_parts(dataset)) or [
+        *_flag("train-data-path", dataset / "train"),
+        *_flag("valid-data-path", dataset / "validation"),
+    ]
+
+
+def blend_flags(parts: Sequence[Part]) -> list[str]:
+    """Both parts of each dataset of a blend, the training as the validation parts by weight; no flags without parts."""
+    if not parts:
+        return []
+    return [
+        *_flag("train-data-path", *(word for part in parts for word in (part.weight, part.path / "train"))),
+        *_flag("valid-data-path", *(word for part in parts for word in (part.weight, part.path / "validation"))),
+    ]
 
 
 def run_directory_flags(run: Path) -> list[str]:

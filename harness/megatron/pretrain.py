@@ -84,17 +84,21 @@ def check_flags(run: RunDirectory, flags: list[str]) -> None:
         RunError: naming the first flag that differs.
         DataError: the dataset that the flags name is not the experiment's.
     """
+    from harness.data.blend import check_blend_flags
     from harness.data.manifest import check_data
     from harness.errors import RunError
-    from harness.megatron.argv import data_flags, experiment_flags, group_flags
+    from harness.megatron.argv import blend_flags, data_flags, experiment_flags, group_flags
 
     if not (run.path / "experiment.json").exists():
         return  # a run by hand: its flags are all there is
     experiment, given = run.experiment(), group_flags(flags)
     wanted = group_flags(experiment_flags(experiment))
     if experiment.data is not None:
-        directory = Path(given.get("--train-data-path", ["."])[0]).parent
-        wanted |= group_flags(data_flags(check_data(experiment, directory)))
+        words = given.get("--train-data-path", ["."])
+        if len(words) > 1:  # weights and paths: a blend
+            wanted |= group_flags(blend_flags(check_blend_flags(experiment, words)))
+        else:
+            wanted |= group_flags(data_flags(check_data(experiment, Path(words[0]).parent)))
     judged = int(given.get("--eval-iters", ["0"])[0]) * int(given.get("--eval-global-batch-size", ["0"])[0])
     if judged != experiment.training.validation_sequences:
         raise RunError(
