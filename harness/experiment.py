@@ -28,7 +28,7 @@ TINY = 1e-12
 
 CHOICES = {
     "decay_style": ("exponential", "linear", "cosine", "minus_sqrt"),
-    "load_balancing": ("aux_loss", "seq_aux_loss", "expert_bias", "none"),
+    "load_balancing": ("aux_loss", "seq_aux_loss", "global_aux_loss", "expert_bias", "none"),
     "precision": ("bf16", "fp32"),
 }
 """What Megatron knows, by field of `Training`."""
@@ -42,6 +42,8 @@ RANGES = {
     "epochs": (TINY, 1e6),
     "init_std": (TINY, 1e3),
     "aux_loss_coeff": (0, 1e6),
+    "z_loss_coeff": (0, 1e6),
+    "expert_bias_update_rate": (0, 1e6),
     "adam_beta1": (0, 1 - TINY),
     "adam_beta2": (0, 1 - TINY),
     "adam_epsilon": (1e-30, 1),
@@ -96,7 +98,7 @@ class Training:
     init_std: float
     """Standard deviation of initial weights."""
     load_balancing: str
-    """``aux_loss``, ``seq_aux_loss``, ``expert_bias`` (aux-free) or ``none``."""
+    """``aux_loss``, ``seq_aux_loss``, ``global_aux_loss``, ``expert_bias`` (aux-free) or ``none``: docs/load-balancing.md."""
     aux_loss_coeff: float
     """Coefficient of the auxiliary loss."""
     precision: str
@@ -111,6 +113,12 @@ class Training:
     """AdamW, decoupled; not on norms."""
     clip_grad: float = 1.0
     """Norm that gradients are clipped to."""
+    z_loss_coeff: float = later(0.0)
+    """Coefficient of the router's z-loss (mean squared log-sum-exp of its logits); 0: none."""
+    expert_bias_update_rate: float = later(1e-3)
+    """Step of each expert's bias a batch, with `load_balancing` = ``expert_bias``."""
+    extra_flags: str = later("")
+    """Further Megatron flags that may change the loss (from ``megatron.extra``)."""
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -134,7 +142,8 @@ class Training:
         if self.warmup_iters + self.decay_iters > self.train_iters:
             raise ConfigError(
                 f"warm-up ({self.warmup_iters}) and decay ({self.decay_iters}) take more than the "
-                f"{self.train_iters} steps of the run: lower training.warmup_share or training.decay_share"
+                f"{self.train_iters} steps of the run: lower training.warmup_share or training.decay_share (or warmup_tokens, "
+                "decay_tokens)"
             )
 
 

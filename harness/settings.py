@@ -13,10 +13,11 @@ from harness.cli import CONFIGS, text
 from harness.data.manifest import read_manifest
 from harness.errors import ConfigError, nearest
 from harness.experiment import Data, Training
+from harness.megatron.options import JobOptions, LoggingOptions, MegatronOptions, Wandb
 from harness.resources import Cluster
 from harness.solver import Rules
 
-GROUPS = ("backbone", "scales", "studies", "training", "data", "cluster", "rules")
+GROUPS = ("backbone", "scales", "studies", "training", "data", "cluster", "rules", "megatron", "logging")
 """Parts of the configuration that planning needs whole."""
 
 MOST_SEEDS = 1000
@@ -71,6 +72,7 @@ class Settings:
         self.scales = tuple(_build(Scale, entry, "scales") for entry in config.scales)
         self.rules = _build(Rules, config.rules, "rules")
         self.cluster = _build(Cluster, config.cluster, "cluster")
+        self.job = job_options(config)
         self.data_path = Path(text(config.data.path, "data.path")) if config.data.path is not None else None
         self.data: Data | None = read_manifest(self.data_path) if self.data_path else None
         self.first_seed = _whole(config.seed, "seed", 0, 2**31 - 1)
@@ -137,16 +139,15 @@ class Settings:
         peak = scale.learning_rate
         if per_width is not None:
             peak = _number(per_width, "training.learning_rate_times_width", 1e-12, 1e30) / hidden_size
-        floor, warmup, decay = (
-            _number(recipe.pop(f"{name}_share", 0.0), f"training.{name}_share", 0, 1)
-            for name in ("min_learning_rate", "warmup", "decay")
-        )
-        iterations = round(tokens / (scale.global_batch_size * backbone.seq_length))
+        floor = _number(recipe.pop("min_learning_rate_share", 0.0), "training.min_learning_rate_share", 0, 1)
+        batch_tokens = scale.global_batch_size * backbone.seq_length
+        iterations = round(tokens / batch_tokens)
         if iterations < 1:
             raise ConfigError(
                 f"{tokens:.4g} tokens are less than one batch of {scale.global_batch_size} x {backbone.seq_length}: "
                 "lower the batch or raise the budget"
             )
+        warmup, decay = (_phase(recipe, name, iterations, batch_tokens) for name in ("warmup", "decay"))
         recipe.pop("tokens", None)
         return _build(
             Training,
@@ -155,9 +156,10 @@ class Settings:
                 "global_batch_size": scale.global_batch_size,
                 "learning_rate": peak,
                 "min_learning_rate": peak * floor,
-                "warmup_iters": max(1, round(warmup * iterations)),
-                "decay_iters": round(decay * iterations),
+                "warmup_iters": max(1, warmup),
+                "decay_iters": decay,
                 "seed": seed,
+                "extra_flags": self.job.megatron.extra_flags.experiment,
                 **recipe,
             },
             "training",
@@ -166,6 +168,31 @@ class Settings:
     def tokens(self, scale: Scale, flops_per_token: float) -> float:
         """D of a run: the budget's, or C / realised M (``training.tokens``)."""
         return scale.tokens if self.config.training.tokens == "fixed" else scale.compute / flops_per_token
+
+
+def job_options(config: DictConfig, sweep: str | None = None) -> JobOptions:
+    """The options of `config` that no experiment contains; a sweep planned before there were any has the defaults.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    megatron, logging = config.get("megatron") or {}, config.get("logging") or {}
+    values = {key: value for key, value in logging.items() if key != "wandb"}
+    wandb = _build(Wandb, logging.get("wandb") or {}, "logging.wandb")
+    return JobOptions(
+        megatron=_build(MegatronOptions, megatron, "megatron"),
+        logging=_build(LoggingOptions, values | {"wandb": wandb}, "logging"),
+        sweep=sweep,
+    )
+
+
+def _phase(recipe: dict[Any, Any], name: str, iterations: int, batch_tokens: int) -> int:
+    """Steps of the warm-up or the decay: its tokens where they are given, else its share of all steps."""
+    share = _number(recipe.pop(f"{name}_share", 0.0), f"training.{name}_share", 0, 1)
+    tokens = recipe.pop(f"{name}_tokens", None)
+    if tokens is None:
+        return round(share * iterations)
+    return round(_number(tokens, f"training.{name}_tokens", 0, 1e18) / batch_tokens)
 
 
 def _number(value: Any, name: str, low: float, high: float) -> float:

@@ -23,11 +23,11 @@ from harness.errors import ConfigError, DataError
 from harness.files import write_atomically, write_json_lines
 from harness.megatron.argv import Paths, command, megatron_argv
 from harness.resources import Cluster, estimate, layout
-from harness.settings import Settings
+from harness.settings import Settings, job_options
 from harness.studies import Study, find_study
-from harness.sweepfile import read_experiments
+from harness.sweepfile import read_experiments, update_job_options
 
-NOT_SETTINGS = ("root", "name", "extend", "show", "launch", "cluster")
+NOT_SETTINGS = ("root", "name", "extend", "show", "launch", "cluster", "logging")
 """Options that change nothing about the experiments."""
 
 
@@ -168,6 +168,7 @@ def write(sweep: Sweep) -> list[str]:
     never_run = bool(present) and all(value["data"] is None for value in present.values())
     if present and not never_run:
         if set(experiments) <= set(present):
+            update_job_options(sweep.root, sweep.name, sweep.config)
             return list(present)  # all of it is planned already, perhaps with more that was added since
         if not sweep.config.extend:
             raise ConfigError(
@@ -234,7 +235,8 @@ def show(sweep: Sweep, number: int) -> str:
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= len(sweep.rows):
         raise ConfigError(f"show={number}: sweep {sweep.name!r} has experiments 1 to {len(sweep.rows)}")
     row = sweep.rows[number - 1]
-    return command(row.point.experiment, row.layout, run_paths(sweep.root, row.run_id, sweep.data_path))
+    paths = run_paths(sweep.root, row.run_id, sweep.data_path)
+    return command(row.point.experiment, row.layout, paths, job_options(sweep.config, sweep.name))
 
 
 def run_paths(root: Path, run_id: str, data: Path | None) -> Paths:
@@ -245,8 +247,9 @@ def run_paths(root: Path, run_id: str, data: Path | None) -> Paths:
 def main(config: DictConfig) -> int:
     """Plan, print, write, and launch if a launcher is named."""
     sweep = plan(config)
-    for row in sweep.rows:  # a batch or a validation set that does not divide is found before anything is written
-        megatron_argv(row.point.experiment, row.layout, run_paths(sweep.root, row.run_id, sweep.data_path))
+    job = job_options(config, sweep.name)
+    for row in sweep.rows:  # a batch that does not divide, or a flag of megatron.extra, is found before anything is written
+        megatron_argv(row.point.experiment, row.layout, run_paths(sweep.root, row.run_id, sweep.data_path), job)
     if config.show is not None:
         print(show(sweep, config.show), end="")
         if sweep.data_path is None:

@@ -12,6 +12,8 @@ from harness.data.manifest import check_data
 from harness.errors import ConfigError
 from harness.experiment import Experiment
 from harness.megatron.argv import Paths, command, megatron_argv
+from harness.megatron.device import environment
+from harness.megatron.options import JobOptions, Program
 from harness.resources import Cluster, estimate, layout
 from harness.rundir import RunDirectory
 from harness.sweepfile import WrittenSweep
@@ -24,6 +26,8 @@ class Job:
     run: RunDirectory
     experiment: Experiment
     flags: tuple[str, ...]
+    environment: dict[str, str]
+    program: Program
     command: str
     seconds: float
     """Estimated."""
@@ -35,7 +39,9 @@ class Job:
         return f"{self.run.run_id} (M {counts.flops_per_token:.3g}, {self.experiment.training.train_iters} steps)"
 
 
-def make_job(sweep: WrittenSweep, experiment: Experiment, machine: Cluster, data_path: Path | None) -> Job:
+def make_job(
+    sweep: WrittenSweep, experiment: Experiment, machine: Cluster, data_path: Path | None, options: JobOptions
+) -> Job:
     """Check that `experiment` can train on `machine`, and say how.
 
     Raises:
@@ -56,13 +62,17 @@ def make_job(sweep: WrittenSweep, experiment: Experiment, machine: Cluster, data
     return Job(
         run=run,
         experiment=experiment,
-        flags=tuple(megatron_argv(experiment, run_layout, paths)),
-        command=command(experiment, run_layout, paths, python=sys.executable),
+        flags=tuple(megatron_argv(experiment, run_layout, paths, options)),
+        environment=environment(run_layout, options),
+        program=options.program,
+        command=command(experiment, run_layout, paths, options, python=sys.executable),
         seconds=estimate(experiment, experiment.counts, run_layout, machine).seconds,
     )
 
 
-def train_in_child(run_path: str, flags: list[str], log: str, gpu: int | None, keep_checkpoints: bool) -> None:
+def train_in_child(
+    run_path: str, flags: list[str], log: str, gpu: int | None, environment: dict[str, str], program: Program
+) -> None:
     """The body of a child process (forked from a server that has Megatron in memory); leaves with the exit code.
 
     It is a session of its own, so that Ctrl-C in the terminal reaches only the launcher, and it is told to stop
@@ -73,13 +83,14 @@ def train_in_child(run_path: str, flags: list[str], log: str, gpu: int | None, k
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for number in (1, 2):
         os.dup2(descriptor, number)
+    os.environ.update(environment)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
     from harness.errors import HarnessError
     from harness.megatron.pretrain import REFUSED, train
 
     try:
-        code = train(RunDirectory.at(Path(run_path)), flags, keep_checkpoints=keep_checkpoints)
+        code = train(RunDirectory.at(Path(run_path)), flags, program)
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         code = REFUSED

@@ -34,7 +34,7 @@ class Trainer:
 
     def train(self, run: RunDirectory, *more: str, keep: bool = True):
         words = ["-m", "harness.megatron.pretrain", "--run-dir", str(run.path)]
-        words += ["--keep-checkpoints"] if keep else []
+        words += ["--keep-checkpoints", "last"] if keep else []
         return conftest.command(*words, *self.flags(run), *more)
 
 

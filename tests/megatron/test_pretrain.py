@@ -134,8 +134,8 @@ def test_a_loss_that_rises_is_diverged(trainer, dataset):
 def test_a_crash_is_a_crash(trained, tmp_path):
     trainer, run, _ = trained
     other = copy_of(run, tmp_path / "crash")
-    latest = other.checkpoints / "latest_checkpointed_iteration.txt"
-    latest.write_text("7")  # a checkpoint that is not there
+    (weights,) = (other.checkpoints / "iter_0000012").rglob("*.pt")
+    weights.write_bytes(weights.read_bytes()[:1000])
     done = trainer.train(other)
     attempt = other.status().attempts[-1]
     assert (done.returncode, other.status().state, attempt.end) == (1, "failed", "crash")
