@@ -33,6 +33,8 @@ class Checkpoints:
         self.keep = keep
         self.seconds = minutes * 60
         self.writer = writer
+        self.exit_decided = False
+        """Whether Megatron's loop ended early because it was told to (a signal, ``--exit-interval``)."""
         self._saved_at = time.monotonic()
 
     def claim(self) -> int | None:
@@ -90,7 +92,8 @@ class Checkpoints:
             if iteration != megatron.train_iters and self._due():  # after the last step Megatron saves anyway
                 megatron.save_interval = iteration
             try:
-                return decide(*args, **kwargs)
+                self.exit_decided = bool(decide(*args, **kwargs))
+                return self.exit_decided
             finally:
                 megatron.save_interval = interval
 

@@ -167,10 +167,11 @@ class _Training:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
             if code in RERUN_EXIT_CODES:
                 end, message = "rerun", f"Megatron's rerun state machine stopped the job (exit code {code})"
-            elif code == 0 or self._stop_requested:
+            elif self._stop_requested or (code == 0 and self.checkpoints.exit_decided):
                 end, code, message = "signal", STOPPED, "told to stop; a later start goes on from the last checkpoint"
             else:
-                end, message = "crash", f"Megatron left with exit code {code}; see the log"
+                # Megatron leaves with code 0 also where it cannot read a checkpoint
+                end, code, message = "crash", code or 1, f"Megatron left with exit code {code}; see the log"
         except KeyboardInterrupt:
             end, code, message = "signal", 130, "stopped at once; steps since the last checkpoint are lost"
         except Exception as error:
