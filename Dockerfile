@@ -25,13 +25,13 @@ COPY configs configs
 COPY harness harness
 COPY launch launch
 COPY analysis analysis
-RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable .
+RUN PIP_CONSTRAINT="" pip install --no-cache-dir --no-deps --editable .
 
 # An ordinary user; with --user another one may take its place: nothing below needs to write to the image.
 RUN useradd --create-home --uid 10001 runner \
     && mkdir --parents /work \
     && chown runner /work
-USER runner
+USER 10001
 WORKDIR /work
 ENV PYTHONUNBUFFERED=1 \
     HYDRA_FULL_ERROR=0
