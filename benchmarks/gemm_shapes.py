@@ -19,9 +19,8 @@ TABLE = Path(__file__).parent.parent / "tests/harness/published_architectures.cs
 BF16, FP32 = 2, 4
 
 ASSUMPTIONS = """\
-Assumptions: {name}: {peak:.4g} dense bf16 FLOP/s, {bandwidth:.4g} B/s; every GEMM reaches the peak or the bandwidth; weights, inputs and
-outputs each cross the memory once a GEMM in bf16, weight gradients are read and written in fp32 (accumulated); tokens
-are spread evenly over experts; the router's GEMM has bf16 inputs and fp32 outputs (Transformer Engine); causal flash attention at
+Assumptions: {name}: {peak:.4g} dense bf16 FLOP/s, {bandwidth:.4g} B/s; every GEMM reaches the peak or the bandwidth;
+weights, inputs and outputs each cross the memory once a GEMM in bf16, weight gradients are read and written in fp32; tokens are spread evenly over experts; the router's GEMM has bf16 inputs and fp32 outputs (Transformer Engine); causal flash attention at
 the peak, recomputing scores once; activations and logits cross the memory as often as listed; no time for kernel launches,
 communication, load imbalance, or the part-filled tiles of small GEMMs."""
 
@@ -63,7 +62,9 @@ def passes(name: str, times: int, elements: float, number: float, size: int = BF
     return Work(name=name, times=times, shape=f"{elements:,.0f} x {number:g}", flops=0, bytes=elements * number * size)
 
 
-def works(backbone: Backbone, model: Architecture, expert_parallel: int, micro_batch: int, steps: int) -> Iterator[Work]:
+def works(
+    backbone: Backbone, model: Architecture, expert_parallel: int, micro_batch: int, steps: int
+) -> Iterator[Work]:
     """All work of one micro-batch on one of `expert_parallel` GPUs; `steps`: micro-batches an optimizer step."""
     tokens, d = micro_batch * backbone.seq_length, model.hidden_size
     layers, dense, moe = model.num_layers, model.num_dense_layers, model.num_moe_layers
@@ -75,7 +76,9 @@ def works(backbone: Backbone, model: Architecture, expert_parallel: int, micro_b
     yield gemm("attention in", layers, tokens, d, query + 2 * values)
     yield gemm("attention out", layers, tokens, query, d)
     scores = 7 * backbone.seq_length * query * tokens  # causal: half of two products forward, five backward
-    yield Work(name="attention scores", times=layers, shape="flash, causal", flops=scores, bytes=10 * tokens * query * BF16)
+    yield Work(
+        name="attention scores", times=layers, shape="flash, causal", flops=scores, bytes=10 * tokens * query * BF16
+    )
     yield gemm("dense FFN in", dense, tokens, d, 2 * model.ffn_hidden_size)
     yield gemm("dense FFN out", dense, tokens, model.ffn_hidden_size, d)
     yield gemm("router", moe, tokens, d, backbone.num_experts)
@@ -124,7 +127,10 @@ def main() -> None:
     own = parser.parse_args()
     device, (backbone, model) = Device(), published()
     counts = count(backbone, model)
-    print(f"{model}\nM {counts.flops_per_token:.4g}, with the output layer {counts.megatron_flops_per_token:.4g} FLOPs a token;", end="")
+    print(
+        f"{model}\nM {counts.flops_per_token:.4g}, with the output layer {counts.megatron_flops_per_token:.4g} FLOPs a token;",
+        end="",
+    )
     print(f" M/N_a {counts.m_over_na:.3f}, N/N_a {counts.n_over_na:.2f}, N {counts.total_params:.4g}\n")
     print(ASSUMPTIONS.format(**vars(device)))
     global_batch = 128
@@ -136,8 +142,11 @@ def main() -> None:
 
     all_works, useful = of(own.expert_parallel, own.micro_batch)
     total = sum(work.seconds(device) for work in all_works)
-    print(f"\nOne micro-batch of {own.micro_batch} x {backbone.seq_length} tokens, experts over {own.expert_parallel} GPU(s):")
-    print(f"{'':22s} {'times':>6s} {'rows x inner x columns':>24s} {'TFLOP':>7s} {'GB':>7s} {'FLOP/B':>7s} {'bound by':>9s} {'ms':>7s} {'share':>6s}")
+    print(
+        f"\nOne micro-batch of {own.micro_batch} x {backbone.seq_length} tokens, experts over {own.expert_parallel} GPU(s):"
+    )
+    heads = f"{'TFLOP':>7s} {'GB':>7s} {'FLOP/B':>7s} {'bound by':>9s} {'ms':>7s} {'share':>6s}"
+    print(f"{'':22s} {'times':>6s} {'rows x inner x columns':>24s} {heads}")
     for work in all_works:
         compute_bound = work.flops / device.peak > work.bytes / device.bandwidth
         print(

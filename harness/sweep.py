@@ -248,7 +248,9 @@ def main(config: DictConfig) -> int:
     """Plan, print, write, and launch if a launcher is named."""
     sweep = plan(config)
     job = job_options(config, sweep.name)
-    for row in sweep.rows:  # a batch that does not divide, or a flag of megatron.extra, is found before anything is written
+    for (
+        row
+    ) in sweep.rows:  # a batch that does not divide, or a flag of megatron.extra, is found before anything is written
         megatron_argv(row.point.experiment, row.layout, run_paths(sweep.root, row.run_id, sweep.data_path), job)
     if config.show is not None:
         print(show(sweep, config.show), end="")

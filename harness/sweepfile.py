@@ -35,7 +35,7 @@ JOB_OPTIONS = ("megatron", "logging", "cluster")
 def update_job_options(root: Path, name: str, config: Any) -> None:
     """Let the sweep `name` be launched with the job options of `config`; its experiments stay."""
     path = root / "sweeps" / f"{name}.yaml"
-    written = OmegaConf.load(path)
+    written: Any = OmegaConf.load(path)
     before = OmegaConf.to_yaml(written)
     for key in JOB_OPTIONS:
         written[key] = config[key]

@@ -18,7 +18,9 @@ def test_the_dockerfile_is_clean():
 
 
 def test_its_constraints_are_the_projects_without_what_belongs_to_torch():
-    ours, images = ((REPOSITORY / name).read_text().splitlines() for name in ("constraints.txt", "docker/constraints.txt"))
+    ours, images = (
+        (REPOSITORY / name).read_text().splitlines() for name in ("constraints.txt", "docker/constraints.txt")
+    )
     assert images == [line for line in ours if not OF_THE_IMAGE.match(line)], "run: make docker/constraints.txt"
     names = {line.partition("==")[0].lower() for line in images}
     assert not {"torch", "triton", "transformer-engine", "transformer-engine-torch"} & names

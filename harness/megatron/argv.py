@@ -98,7 +98,11 @@ def command(
             lines.append(word)
         else:
             lines[-1] += f" {shlex.quote(word)}"
-    note = "" if layout.gpus == 0 or options.transformer_engine else "# Megatron's local layers, without Transformer Engine\n"
+    note = (
+        ""
+        if layout.gpus == 0 or options.transformer_engine
+        else "# Megatron's local layers, without Transformer Engine\n"
+    )
     return note + " \\\n    ".join(lines) + "\n"
 
 
@@ -194,10 +198,8 @@ def _vocabulary(backbone: Backbone, layout: Layout) -> list[str]:
             f"the vocabulary, padded to {padded} rows, does not divide by tensor parallel size {tensor_parallel}: choose a "
             f"backbone.vocab_divisor that is a multiple of {tensor_parallel}"
         )
-    divisor = backbone.vocab_divisor
-    return _flag(
-        "make-vocab-size-divisible-by", divisor // tensor_parallel if divisor % tensor_parallel == 0 else padded // tensor_parallel
-    )
+    even = backbone.vocab_divisor % tensor_parallel == 0
+    return _flag("make-vocab-size-divisible-by", (backbone.vocab_divisor if even else padded) // tensor_parallel)
 
 
 def _validation(training: Training, layout: Layout) -> list[str]:

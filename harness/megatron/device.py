@@ -72,7 +72,9 @@ def environment(layout: Layout, options: JobOptions) -> dict[str, str]:
         # experts receive other numbers of tokens in each step: whole segments would fragment
         variables["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     if layout.tensor_parallel > 1:
-        variables["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"  # Megatron asserts it: collectives before the GEMMs that hide them
+        variables["CUDA_DEVICE_MAX_CONNECTIONS"] = (
+            "1"  # Megatron asserts it: collectives before the GEMMs that hide them
+        )
     wandb = options.logging.wandb
     if wandb.mode != "disabled":
         variables["WANDB_MODE"] = wandb.mode

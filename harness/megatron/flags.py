@@ -61,7 +61,8 @@ LAYOUT = frozenset(
 
 FILES = frozenset(
     "--save --load --save-interval --data-cache-path --tokenizer-type --train-data-path --valid-data-path --data-path "
-    "--test-data-path --mock-data --split --tensorboard-dir --wandb-project --wandb-exp-name --wandb-save-dir --wandb-entity".split()
+    "--test-data-path --mock-data --split --tensorboard-dir --wandb-project --wandb-exp-name --wandb-save-dir "
+    "--wandb-entity".split()
 )
 """Where a run reads and writes: decided by its directory, its dataset and the ``logging`` options."""
 
@@ -155,7 +156,9 @@ def read_extra(text: str) -> ExtraFlags:
     known = megatron_flags()
     dests = [known[name].dest for name in grouped]
     if twice := next((name for name in grouped if dests.count(known[name].dest) > 1), None):
-        raise ConfigError(f"megatron.extra: {twice} and another flag set the same argument {known[twice].dest!r}; keep one")
+        raise ConfigError(
+            f"megatron.extra: {twice} and another flag set the same argument {known[twice].dest!r}; keep one"
+        )
     return ExtraFlags(
         experiment=shlex.join(flat({name: grouped[name] for name in sorted(grouped) if not is_neutral(name)})),
         device=tuple(flat({name: values for name, values in grouped.items() if is_neutral(name)})),

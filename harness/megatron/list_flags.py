@@ -39,7 +39,7 @@ def _values(action: argparse.Action) -> int | str:
 
 
 def _type(action: argparse.Action) -> str:
-    return {int: "int", float: "float"}.get(action.type, "str")  # type: ignore[arg-type, call-overload]
+    return "int" if action.type is int else "float" if action.type is float else "str"
 
 
 def _word(choice: Any) -> str:

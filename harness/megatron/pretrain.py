@@ -41,7 +41,10 @@ def main(argv: list[str] | None = None) -> int:
         "--keep-checkpoints", choices=KEEP, default=default.keep_checkpoints, help="which stay when the run is done"
     )
     parser.add_argument(
-        "--checkpoint-minutes", type=float, default=default.checkpoint_minutes, help="wall time between checkpoints; 0: none"
+        "--checkpoint-minutes",
+        type=float,
+        default=default.checkpoint_minutes,
+        help="wall time between checkpoints; 0: none",
     )
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard files into the run's directory")
     parser.add_argument("--spike-nats", type=float, default=default.spike_nats, help="rise of the loss that is a spike")

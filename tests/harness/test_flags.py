@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from harness.cli import compose
-from harness.errors import ConfigError
 from harness.experiment import Experiment
 from harness.megatron.argv import megatron_argv
 from harness.megatron.device import TE_ONLY, WITHOUT_TE
@@ -120,7 +119,10 @@ def test_warmup_and_decay_in_tokens():
     """A batch of the 1e18 budget is 64 x 8192 tokens."""
     shares = rows()[0].point.experiment.training
     tokens = rows("training.warmup_tokens=52428800", "training.decay_tokens=1e9")[0].point.experiment.training
-    assert (shares.warmup_iters, shares.decay_iters) == (round(0.01 * shares.train_iters), round(0.2 * shares.train_iters))
+    assert (shares.warmup_iters, shares.decay_iters) == (
+        round(0.01 * shares.train_iters),
+        round(0.2 * shares.train_iters),
+    )
     assert (tokens.warmup_iters, tokens.decay_iters) == (100, round(1e9 / (64 * 8192)))
     assert tokens.train_iters == shares.train_iters
 

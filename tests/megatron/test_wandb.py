@@ -67,5 +67,3 @@ def test_without_wandb_nothing_of_it_is_written(trained):
     _, run, _ = trained
     assert not (run.path / "wandb").exists()
     assert not (run.path / "tensorboard").exists()
-
-
