@@ -20,8 +20,9 @@ BF16, FP32 = 2, 4
 
 ASSUMPTIONS = """\
 Assumptions: {name}: {peak:.4g} dense bf16 FLOP/s, {bandwidth:.4g} B/s; every GEMM reaches the peak or the bandwidth;
-weights, inputs and outputs each cross the memory once a GEMM in bf16, weight gradients are read and written in fp32; tokens are spread evenly over experts; the router's GEMM has bf16 inputs and fp32 outputs (Transformer Engine); causal flash attention at
-the peak, recomputing scores once; activations and logits cross the memory as often as listed; no time for kernel launches,
+weights, inputs and outputs each cross the memory once a GEMM in bf16, weight gradients are read and written in fp32; tokens are
+spread evenly over experts; the router's GEMM has bf16 inputs and fp32 outputs (Transformer Engine); causal flash attention at the
+peak, recomputing scores once; activations and logits cross the memory as often as listed; no time for kernel launches,
 communication, load imbalance, or the part-filled tiles of small GEMMs."""
 
 
