@@ -197,6 +197,29 @@ def test_flags_of_another_experiment_are_refused(trained):
     assert run.status() == before
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--moe-z-loss-coeff", "1e-3"], "--moe-z-loss-coeff may change the loss, and is no part of the experiment"),
+        (["--make-vocab-size-divisible-by", "128"], "a vocabulary of 264 rows, but the command pads to 384"),
+        (["--spec", "somewhere", "else"], "--spec may change the loss"),
+    ],
+)
+def test_flags_that_the_experiment_does_not_have_are_refused(trained, flags, message):
+    trainer, run, _ = trained
+    done = trainer.train(run, *flags)
+    assert done.returncode == 4
+    assert message in done.stderr
+
+
+def test_extra_flags_of_the_experiment_reach_megatron(trained, dataset):
+    trainer, whole, _ = trained
+    run = trainer.prepare(tiny_experiment(dataset[1], train_iters=6, extra_flags="--moe-input-jitter-eps 0.3"))
+    done = trainer.train(run)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert losses(run)[0] != losses(whole)[0]
+
+
 def test_a_second_copy_is_kept_out(trainer, dataset):
     run = trainer.prepare(tiny_experiment(dataset[1]))
     with Lease(run.path):
