@@ -45,7 +45,8 @@ def megatron_argv(experiment: Experiment, layout: Layout, paths: Paths, options:
         *_paths(paths),
         *_logs(experiment, options),
     ]
-    return _with_extra(flags, group_flags(options.megatron.extra_flags.device))
+    extra = group_flags(options.megatron.extra_flags.device)
+    return _with_extra(flags, extra) if extra else flags
 
 
 def _with_extra(flags: list[str], extra: dict[str, list[str]]) -> list[str]:
@@ -67,6 +68,8 @@ def experiment_flags(experiment: Experiment) -> list[str]:
         *_training(experiment.training),
         *_load_balancing(experiment.backbone, experiment.training),
     ]
+    if not experiment.training.extra_flags:
+        return flags
     extra = shlex.split(experiment.training.extra_flags)
     for name, ours in clashes(group_flags(extra), group_flags(flags)):
         raise ConfigError(

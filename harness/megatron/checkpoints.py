@@ -48,12 +48,12 @@ class Checkpoints:
         recorded = record.get("step")
         if newest is None and isinstance(recorded, int) and self._path(recorded).exists():
             newest = recorded  # a full disk or a crash left the tracker empty, or naming what is not there
-            if self.writer:
-                write_atomically(self.directory / TRACKER, str(recorded))
         self._refuse_others(record, newest)
         if newest is None:
             return None
         if self.writer:
+            if self._tracked() != newest:
+                write_atomically(self.directory / TRACKER, str(newest))
             self._remove(step for step in self._steps() if step > newest and step != recorded)
             self._record(newest)
         return newest

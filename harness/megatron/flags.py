@@ -8,7 +8,7 @@ import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 
 from harness.errors import ConfigError, nearest
 
@@ -86,7 +86,7 @@ class Flag:
 @functools.cache
 def megatron_flags() -> dict[str, Flag]:
     """Every flag of the pinned Megatron by name."""
-    content = json.loads(files("harness.megatron").joinpath(FILE).read_text(encoding="utf-8"))
+    content = json.loads(Path(__file__).with_name(FILE).read_text(encoding="utf-8"))
     return {
         name: Flag(name=name, dest=dest, values=values, type=kind, choices=tuple(choices))
         for name, (dest, values, kind, choices) in content["flags"].items()
@@ -137,6 +137,7 @@ class ExtraFlags:
     """Those that cannot; they replace what the harness would set."""
 
 
+@functools.cache
 def read_extra(text: str) -> ExtraFlags:
     """Check ``megatron.extra`` against Megatron's flags and split it.
 

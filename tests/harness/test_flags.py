@@ -13,6 +13,7 @@ from harness.megatron.device import TE_ONLY, WITHOUT_TE
 from harness.megatron.flags import FILES, LAYOUT, LOSS_NEUTRAL, group_flags, is_neutral, megatron_flags, read_extra
 from harness.settings import job_options
 from harness.sweep import plan, run_paths
+from harness.sweepfile import load_sweep
 from tests.conftest import command
 
 ONE = ["phase=1", "scale=1e18", "m_over_na=9", "n_over_na=22"]
@@ -154,3 +155,18 @@ def test_the_harness_emits_nothing_beyond_the_experiment_that_could_change_a_los
 def test_reading_extra_twice_gives_the_same():
     once = read_extra("--moe-input-jitter-eps 0.01 --moe-apply-probs-on-input")
     assert read_extra(once.experiment) == once
+
+
+def test_planning_again_with_other_job_options_keeps_the_experiments_and_takes_the_options(tmp_path):
+    data = {"name": "d", "digest": "0", "tokenizer": "byte", "vocab_size": 152064, "train_tokens": 10**11,
+            "validation_tokens": 10**9}  # fmt: skip
+    (tmp_path / "manifest.json").write_text(json.dumps({"schema": 1, "data": data, "bytes": {}}))
+    words = [*ONE, f"root={tmp_path}", f"data.path={tmp_path}", "name=s"]
+    assert command("-m", "harness.sweep", *words).returncode == 0
+    table = (tmp_path / "sweeps/s.csv").stat().st_mtime_ns
+    again = command("-m", "harness.sweep", *words, "megatron.log_interval=7", "logging.wandb.mode=online")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "sweeps/s.csv").stat().st_mtime_ns == table
+    sweep = load_sweep(tmp_path, "s")
+    options = job_options(sweep.config, sweep.name)
+    assert (options.megatron.log_interval, options.logging.wandb.mode, options.sweep) == (7, "online", "s")

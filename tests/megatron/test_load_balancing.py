@@ -9,7 +9,9 @@ SMALLER = ["--micro-batch-size", "2"]
 
 
 def balanced(trainer, dataset, kind, *more, name, **changes):
-    run = trainer.prepare(tiny_experiment(dataset[1], load_balancing=kind, train_iters=6, decay_iters=2, **changes), name)
+    run = trainer.prepare(
+        tiny_experiment(dataset[1], load_balancing=kind, train_iters=6, decay_iters=2, **changes), name
+    )
     done = trainer.train(run, *more)
     assert done.returncode == 0, done.stderr[-2000:]
     return run
