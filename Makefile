@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 DEMO := [classical-all-demo,phase1-all-demo]
 DEMO_LONG := [classical-all-demo-long,phase1-all-demo-long]
 
-.PHONY: setup demo demo-long test test-slow check format clean
+.PHONY: setup demo demo-long test test-slow smoke-gpu check format clean
 
 setup: $(VENV)/installed
 
@@ -37,9 +37,17 @@ test: setup
 test-slow: setup
 	$(RUN) -m pytest -q -m slow
 
+smoke-gpu: setup
+	$(RUN) -m pytest -q -m gpu -rs -s tests/gpu
+
+# exact versions for the image: without what belongs to its torch
+docker/constraints.txt: constraints.txt
+	grep -vE '^(torch|triton|transformer-engine|nvidia-|cuda-)' constraints.txt > $@
+
 check: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/hadolint Dockerfile
 	$(VENV)/bin/mypy
 
 format: setup

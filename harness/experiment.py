@@ -29,7 +29,7 @@ TINY = 1e-12
 
 CHOICES = {
     "decay_style": ("exponential", "linear", "cosine", "minus_sqrt"),
-    "load_balancing": ("aux_loss", "seq_aux_loss", "expert_bias", "none"),
+    "load_balancing": ("aux_loss", "seq_aux_loss", "global_aux_loss", "expert_bias", "none"),
     "precision": ("bf16", "fp32"),
 }
 """What Megatron knows, by field of `Training`."""
@@ -43,6 +43,8 @@ RANGES = {
     "epochs": (TINY, 1e6),
     "init_std": (TINY, 1e3),
     "aux_loss_coeff": (0, 1e6),
+    "z_loss_coeff": (0, 1e6),
+    "expert_bias_update_rate": (0, 1e6),
     "adam_beta1": (0, 1 - TINY),
     "adam_beta2": (0, 1 - TINY),
     "adam_epsilon": (1e-30, 1),
@@ -70,14 +72,6 @@ class Data:
     """Tokens of the one fixed validation part; of a blend likewise."""
     blend: str = later("")
     """Of a blend: weight and digest of each part, ``0.7 x 1a148e2b2e6e7f52 + 0.3 x 9c0f...``."""
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON values, a field that was added later only where it says something."""
-        value = asdict(self)
-        for entry in fields(self):
-            if entry.metadata.get("later") and value[entry.name] == entry.default:
-                del value[entry.name]
-        return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +101,7 @@ class Training:
     init_std: float
     """Standard deviation of initial weights."""
     load_balancing: str
-    """``aux_loss``, ``seq_aux_loss``, ``expert_bias`` (aux-free) or ``none``."""
+    """``aux_loss``, ``seq_aux_loss``, ``global_aux_loss``, ``expert_bias`` (aux-free) or ``none``: docs/load-balancing.md."""
     aux_loss_coeff: float
     """Coefficient of the auxiliary loss."""
     precision: str
@@ -124,6 +118,12 @@ class Training:
     """Norm that gradients are clipped to."""
     smaller_vocabulary: bool = later(False)
     """The data may use far less than the model's vocabulary (a trial of a large model on bytes); refused otherwise."""
+    z_loss_coeff: float = later(0.0)
+    """Coefficient of the router's z-loss (mean squared log-sum-exp of its logits); 0: none."""
+    expert_bias_update_rate: float = later(1e-3)
+    """Step of each expert's bias a batch, with `load_balancing` = ``expert_bias``."""
+    extra_flags: str = later("")
+    """Further Megatron flags that may change the loss (from ``megatron.extra``)."""
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -147,7 +147,8 @@ class Training:
         if self.warmup_iters + self.decay_iters > self.train_iters:
             raise ConfigError(
                 f"warm-up ({self.warmup_iters}) and decay ({self.decay_iters}) take more than the "
-                f"{self.train_iters} steps of the run: lower training.warmup_share or training.decay_share"
+                f"{self.train_iters} steps of the run: lower training.warmup_share or training.decay_share (or warmup_tokens, "
+                "decay_tokens)"
             )
 
 
@@ -180,10 +181,10 @@ class Experiment:
         """The experiment as plain JSON values; `from_canonical` inverts it."""
         return {
             "schema": SCHEMA,
-            "backbone": _plain(self.backbone),
-            "architecture": _plain(self.architecture),
-            "training": _plain(self.training),
-            "data": None if self.data is None else _plain(self.data),
+            "backbone": plain(self.backbone),
+            "architecture": plain(self.architecture),
+            "training": plain(self.training),
+            "data": None if self.data is None else plain(self.data),
         }
 
     @cached_property
@@ -219,7 +220,7 @@ class Experiment:
             raise RunError(f"not an experiment of schema {schema}: {error}") from error
 
 
-def _plain(part: Backbone | Architecture | Training | Data) -> dict[str, Any]:
+def plain(part: Backbone | Architecture | Training | Data) -> dict[str, Any]:
     """The fields of a part, without those added later that stand at their default."""
     later_ones = _LATER.get(type(part))
     if later_ones is None:

@@ -36,6 +36,14 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def read_text(path: Path) -> str | None:
+    """The text in `path`, or None where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+
+
 def read_json(path: Path) -> Any | None:
     """The JSON value in `path`, or None where the file is missing or torn."""
     try:

@@ -25,7 +25,7 @@ from typing import Any
 
 from harness.errors import RunError
 from harness.experiment import Experiment
-from harness.files import read_json, read_json_lines, write_atomically, write_json
+from harness.files import read_json, read_json_lines, read_text, write_atomically, write_json
 
 STATE_AFTER = {
     "done": "done",
@@ -129,7 +129,7 @@ class RunDirectory:
             raise RunError(
                 f"{self.path} holds experiment {held.run_id}, not {experiment.run_id}: move it away, or give another root"
             )
-        if not (self.path / "command.txt").exists():
+        if read_text(self.path / "command.txt") != command:  # planned anew with other options of the job
             write_atomically(self.path / "command.txt", command)
         if not (self.path / "status.json").exists():
             self.write_status(Status(run_id=experiment.run_id))

@@ -18,6 +18,7 @@ from harness.errors import ConfigError, nearest
 from harness.experiment import Data, Training
 from harness.laws import Laws
 from harness.limits import Limit
+from harness.megatron.options import JobOptions, LoggingOptions, MegatronOptions, Wandb
 from harness.resources import Cluster
 from harness.scales import Between, Scale, scale_between
 from harness.solver import Rules
@@ -53,6 +54,7 @@ class Settings:
         self.rules = _build(Rules, config.rules, "rules")
         self.cluster = _build(Cluster, config.cluster, "cluster")
         self.limit = _build(Limit, config.get("limit") or {}, "limit")
+        self.job = job_options(config)
         self.data_path = Path(text(config.data.path, "data.path")) if config.data.path is not None else None
         self.data: Data | None = read_manifest(self.data_path) if self.data_path else None
         self.first_seed = _whole(config.get("seed", 1), "seed", 0, 2**31 - 1)
@@ -173,16 +175,15 @@ class Settings:
             peak = _number(per_width, "training.learning_rate_times_width", 1e-12, 1e30) / hidden_size
         if learning_rate_factor != 1:
             peak *= learning_rate_factor
-        floor, warmup, decay = (
-            _number(recipe.pop(f"{name}_share", 0.0), f"training.{name}_share", 0, 1)
-            for name in ("min_learning_rate", "warmup", "decay")
-        )
-        iterations = round(tokens / (batch * backbone.seq_length))
+        floor = _number(recipe.pop("min_learning_rate_share", 0.0), "training.min_learning_rate_share", 0, 1)
+        batch_tokens = batch * backbone.seq_length
+        iterations = round(tokens / batch_tokens)
         if iterations < 1:
             raise ConfigError(
                 f"{tokens:.4g} tokens are less than one batch of {batch} x {backbone.seq_length}: "
                 "lower the batch or raise the budget"
             )
+        warmup, decay = (_phase(recipe, name, iterations, batch_tokens) for name in ("warmup", "decay"))
         recipe.pop("tokens", None)
         return _build(
             Training,
@@ -191,9 +192,10 @@ class Settings:
                 "global_batch_size": batch,
                 "learning_rate": peak,
                 "min_learning_rate": peak * floor,
-                "warmup_iters": max(1, round(warmup * iterations)),
-                "decay_iters": round(decay * iterations),
+                "warmup_iters": max(1, warmup),
+                "decay_iters": decay,
                 "seed": seed,
+                "extra_flags": self.job.megatron.extra_flags.experiment,
                 **recipe,
             },
             "training",
@@ -220,6 +222,31 @@ def _scale(entry: Any) -> Scale:
         if not getattr(scale, name) > 0:
             raise ConfigError(f"scales.{name}={getattr(scale, name)}: it must be above 0")
     return scale
+
+
+def job_options(config: DictConfig, sweep: str | None = None) -> JobOptions:
+    """The options of `config` that no experiment contains; a sweep planned before there were any has the defaults.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    megatron, logging = config.get("megatron") or {}, config.get("logging") or {}
+    values = {key: value for key, value in logging.items() if key != "wandb"}
+    wandb = _build(Wandb, logging.get("wandb") or {}, "logging.wandb")
+    return JobOptions(
+        megatron=_build(MegatronOptions, megatron, "megatron"),
+        logging=_build(LoggingOptions, values | {"wandb": wandb}, "logging"),
+        sweep=sweep,
+    )
+
+
+def _phase(recipe: dict[Any, Any], name: str, iterations: int, batch_tokens: int) -> int:
+    """Steps of the warm-up or the decay: its tokens where they are given, else its share of all steps."""
+    share = _number(recipe.pop(f"{name}_share", 0.0), f"training.{name}_share", 0, 1)
+    tokens = recipe.pop(f"{name}_tokens", None)
+    if tokens is None:
+        return round(share * iterations)
+    return round(_number(tokens, f"training.{name}_tokens", 0, 1e18) / batch_tokens)
 
 
 def _number(value: Any, name: str, low: float, high: float) -> float:

@@ -29,12 +29,12 @@ from harness.megatron.argv import Paths, command, megatron_argv
 from harness.resources import Cluster, estimate, layout
 from harness.rundir import RunDirectory
 from harness.scales import budget_label
-from harness.settings import Settings
+from harness.settings import Settings, job_options
 from harness.studies import Study, find_study
 from harness.studies.build import Infeasible, build
-from harness.sweepfile import read_experiments
+from harness.sweepfile import read_experiments, update_job_options
 
-NOT_SETTINGS = ("root", "name", "extend", "show", "launch", "cluster", "infeasible", "limit", "yes")
+NOT_SETTINGS = ("root", "name", "extend", "show", "launch", "cluster", "infeasible", "limit", "yes", "logging")
 """Options that change nothing about the experiments."""
 
 DEVIATIONS = ("flops_per_token_deviation", "active_params_deviation", "total_params_deviation")
@@ -221,6 +221,7 @@ def write(sweep: Sweep) -> list[str]:
     present = read_experiments(sweep.root, sweep.name)
     if present and not _is_prepared(present.values(), experiments.values()):
         if set(experiments) <= set(present):
+            update_job_options(sweep.root, sweep.name, sweep.config)
             return list(present)  # all of it is planned already, perhaps with more that was added since
         if not sweep.config.extend:
             raise _other_settings(sweep, all(experiment.data is None for experiment in present.values()))
@@ -297,7 +298,8 @@ def show(sweep: Sweep, number: int) -> str:
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= len(sweep.rows):
         raise ConfigError(f"show={number}: sweep {sweep.name!r} has experiments 1 to {len(sweep.rows)}")
     row = sweep.rows[number - 1]
-    return command(row.point.experiment, row.layout, run_paths(sweep.root, row.run_id, sweep.data_path))
+    paths = run_paths(sweep.root, row.run_id, sweep.data_path)
+    return command(row.point.experiment, row.layout, paths, job_options(sweep.config, sweep.name))
 
 
 def run_paths(root: Path, run_id: str, data: Path | None) -> Paths:
@@ -318,10 +320,9 @@ def _kinds(rows: Iterable[Row]) -> Iterable[Row]:
 def main(config: DictConfig) -> int:
     """Plan, print, write, and launch if a launcher is named."""
     sweep = plan(config)
-    for row in _kinds(
-        sweep.rows
-    ):  # a batch or a validation set that does not divide is found before anything is written
-        megatron_argv(row.point.experiment, row.layout, run_paths(sweep.root, row.run_id, sweep.data_path))
+    job = job_options(config, sweep.name)
+    for row in _kinds(sweep.rows):  # what flags refuse is found before anything is written
+        megatron_argv(row.point.experiment, row.layout, run_paths(sweep.root, row.run_id, sweep.data_path), job)
     if config.show is not None:
         print(show(sweep, config.show), end="")
         if sweep.data_path is None:

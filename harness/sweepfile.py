@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from harness.errors import ConfigError, nearest
 from harness.experiment import Experiment
-from harness.files import read_json_lines
+from harness.files import read_json_lines, write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,21 @@ class WrittenSweep:
     def data_path(self) -> Path | None:
         """The dataset named at planning."""
         return Path(self.config.data.path) if self.config.data.path else None
+
+
+JOB_OPTIONS = ("megatron", "logging", "cluster")
+"""Parts of a sweep's configuration that say how its runs are trained, not what they are."""
+
+
+def update_job_options(root: Path, name: str, config: Any) -> None:
+    """Let the sweep `name` be launched with the job options of `config`; its experiments stay."""
+    path = root / "sweeps" / f"{name}.yaml"
+    written: Any = OmegaConf.load(path)
+    before = OmegaConf.to_yaml(written)
+    for key in JOB_OPTIONS:
+        written[key] = config[key]
+    if (text := OmegaConf.to_yaml(written, resolve=True)) != before:
+        write_atomically(path, text)
 
 
 def sweep_names(root: Path) -> list[str]:

@@ -13,6 +13,8 @@ from harness.errors import ConfigError
 from harness.experiment import Experiment
 from harness.measured import Measurements
 from harness.megatron.argv import Paths, command, megatron_argv
+from harness.megatron.device import environment
+from harness.megatron.options import JobOptions, Program
 from harness.resources import Cluster, estimate, layout
 from harness.rundir import RunDirectory
 from harness.sweepfile import WrittenSweep
@@ -25,6 +27,8 @@ class Job:
     run: RunDirectory
     experiment: Experiment
     flags: tuple[str, ...]
+    environment: dict[str, str]
+    program: Program
     command: str
     seconds: float
     """Estimated."""
@@ -37,7 +41,12 @@ class Job:
 
 
 def make_job(
-    sweep: WrittenSweep, experiment: Experiment, machine: Cluster, data_path: Path | None, measured: Measurements
+    sweep: WrittenSweep,
+    experiment: Experiment,
+    machine: Cluster,
+    data_path: Path | None,
+    options: JobOptions,
+    measured: Measurements,
 ) -> Job:
     """Check that `experiment` can train on `machine`, and say how, and how long it will take by what was `measured`.
 
@@ -59,13 +68,17 @@ def make_job(
     return Job(
         run=run,
         experiment=experiment,
-        flags=tuple(megatron_argv(experiment, run_layout, paths)),
-        command=command(experiment, run_layout, paths, python=sys.executable),
+        flags=tuple(megatron_argv(experiment, run_layout, paths, options)),
+        environment=environment(run_layout, options),
+        program=options.program,
+        command=command(experiment, run_layout, paths, options, python=sys.executable),
         seconds=estimate(experiment, experiment.counts, run_layout, machine, measured).seconds,
     )
 
 
-def train_in_child(run_path: str, flags: list[str], log: str, gpu: int | None, keep_checkpoints: bool) -> None:
+def train_in_child(
+    run_path: str, flags: list[str], log: str, gpu: int | None, environment: dict[str, str], program: Program
+) -> None:
     """The body of a child process (forked from a server that has Megatron in memory); leaves with the exit code.
 
     It is a session of its own, so that Ctrl-C in the terminal reaches only the launcher, and it is told to stop
@@ -76,13 +89,14 @@ def train_in_child(run_path: str, flags: list[str], log: str, gpu: int | None, k
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for number in (1, 2):
         os.dup2(descriptor, number)
+    os.environ.update(environment)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
     from harness.errors import HarnessError
     from harness.megatron.pretrain import REFUSED, train
 
     try:
-        code = train(RunDirectory.at(Path(run_path)), flags, keep_checkpoints=keep_checkpoints)
+        code = train(RunDirectory.at(Path(run_path)), flags, program)
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         code = REFUSED

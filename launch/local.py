@@ -5,12 +5,14 @@ that has imported Megatron. Ctrl-C lets them save a checkpoint and stops; a seco
 never stops the others.
 """
 
+import dataclasses
 import importlib.util
 import multiprocessing.forkserver
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -21,10 +23,11 @@ from omegaconf import DictConfig
 from harness import cli
 from harness.errors import ConfigError
 from harness.measured import read_measurements
+from harness.megatron.options import KEEP, Kernels
 from harness.megatron.pretrain import REFUSED
 from harness.resources import Cluster
 from harness.rundir import RunDirectory
-from harness.settings import Settings, named_cluster
+from harness.settings import Settings, job_options, named_cluster
 from harness.sweepfile import WrittenSweep, load_sweep
 from launch.job import Job, make_job, train_in_child
 from launch.progress import PlainLog, Progress, Tally, clock, make_progress
@@ -48,12 +51,12 @@ class LocalLauncher:
             raise ConfigError(f"launch.slots={slots}: a whole number of at least 1 is wanted, or null")
         if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
             raise ConfigError(f"launch.retries={retries}: a whole number of at least 0 is wanted")
-        if keep_checkpoints not in ("none", "last"):
-            raise ConfigError(f"launch.keep_checkpoints={keep_checkpoints}: it must be none or last")
+        if keep_checkpoints not in KEEP:
+            raise ConfigError(f"launch.keep_checkpoints={keep_checkpoints}: it must be none, last or all")
         self.gpus = count_gpus()
         self.slots = slots or self.gpus or len(os.sched_getaffinity(0))
         self.retries = retries
-        self.keep_checkpoints = keep_checkpoints == "last"
+        self.keep_checkpoints = keep_checkpoints
 
     def launch(self, root: Path, name: str, data_path: Path | None = None) -> int:
         """Train what is not done of the sweep `name`; exit code 0: all runs are done, 1: some failed, 130: stopped.
@@ -93,6 +96,11 @@ class LocalLauncher:
     def _jobs(self, sweep: WrittenSweep, data_path: Path | None) -> tuple[list[Job], int, list[str]]:
         """The jobs to do, longest first; how many runs are done; ids of those that diverged."""
         machine, measured = self.machine(sweep), read_measurements(sweep.root)
+        options = dataclasses.replace(
+            job_options(sweep.config, sweep.name),
+            keep_checkpoints=self.keep_checkpoints,
+            kernels=installed_kernels() if self.gpus else Kernels(),
+        )
         jobs, done, diverged = [], 0, []
         for experiment in sweep.experiments:
             run = RunDirectory(sweep.root, experiment.run_id)
@@ -102,7 +110,7 @@ class LocalLauncher:
             elif state == "diverged":
                 diverged.append(experiment.run_id)
             else:
-                jobs.append(make_job(sweep, experiment, machine, data_path, measured))
+                jobs.append(make_job(sweep, experiment, machine, data_path, options, measured))
         for job in jobs:
             job.run.create(job.experiment, job.command)
         return sorted(jobs, key=lambda job: -job.seconds), done, diverged
@@ -124,6 +132,18 @@ def count_gpus() -> int:
         return 0
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
+
+
+def installed_kernels() -> Kernels:
+    """Whether Transformer Engine and Apex' fused weight gradients import here; asked in processes of their own."""
+
+    def imports(module: str) -> bool:
+        done = subprocess.run([sys.executable, "-c", f"import torch, {module}"], capture_output=True, check=False)
+        return done.returncode == 0
+
+    return Kernels(
+        transformer_engine=imports("transformer_engine.pytorch"), apex=imports("fused_weight_gradient_mlp_cuda")
+    )
 
 
 class _Session:
@@ -181,7 +201,8 @@ class _Session:
                 list(job.flags),
                 str(log.absolute()),
                 slot % self.launcher.gpus if self.launcher.gpus else None,
-                self.launcher.keep_checkpoints,
+                job.environment,
+                job.program,
             ),
         )
         process.start()

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.data.manifest import BLEND_SCHEMA, Part, manifest_of, read_manifest, read_parts, read_request
 from harness.errors import ConfigError, DataError, nearest
-from harness.experiment import Data, Experiment
+from harness.experiment import Data, Experiment, plain
 from harness.files import write_json
 
 _TOLERANCE = 1e-6
@@ -35,7 +35,7 @@ def make_blend(weights: Mapping[str, Any], directory: Path, name: str) -> Data:
         raise DataError(f"{directory} holds a dataset's tokens: give a blend a directory of its own (data.path)")
     entries = [
         {"path": os.path.relpath(part.path.absolute(), directory.absolute()), "weight": part.weight}
-        | {"data": part.data.plain()}
+        | {"data": plain(part.data)}
         for part in _ordered(parts)
     ]
     write_json(directory / "manifest.json", manifest_of(data, {"blend": entries, "bytes": {}}, schema=BLEND_SCHEMA))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError
-from harness.experiment import Data, Experiment
+from harness.experiment import Data, Experiment, plain
 from harness.files import read_json
 
 SCHEMA = 1
@@ -39,7 +39,7 @@ class Part:
 
 def manifest_of(data: Data, details: dict[str, Any], *, schema: int = SCHEMA) -> dict[str, Any]:
     """A manifest's content. Only `data` and the sizes of files matter to a run; the other `details` are for people."""
-    return {"schema": schema, "data": data.plain(), **details}
+    return {"schema": schema, "data": plain(data), **details}
 
 
 def read_manifest(directory: Path) -> Data | None:

@@ -1,7 +1,7 @@
 """An experiment as Megatron flags (megatron-core 0.19, ``megatron.training.arguments``).
 
 `megatron_argv` is the whole mapping; `command` makes of it what a person pastes. What an experiment determines is the
-same on every machine; what follows from the machine (kernels, parallelism, paths) is in `_device`, `Layout`, `_paths`.
+same on every machine (`experiment_flags`); what follows from the machine is in `harness.megatron.device`.
 """
 
 import shlex
@@ -13,7 +13,9 @@ from harness.architecture import Architecture, Backbone
 from harness.data.manifest import Part, read_parts
 from harness.errors import ConfigError
 from harness.experiment import Experiment, Training
-from harness.megatron.parallel import parallel_flags
+from harness.megatron.device import device_flags, environment
+from harness.megatron.flags import clashes, flat, group_flags, megatron_flags
+from harness.megatron.options import JobOptions
 from harness.resources import Layout
 
 PROGRAM = "harness.megatron.pretrain"
@@ -30,58 +32,83 @@ class Paths:
     data: Path
 
 
-def megatron_argv(experiment: Experiment, layout: Layout, paths: Paths) -> list[str]:
-    """Every flag of the run, in groups: model, training, validation, device, files."""
-    return [
+def megatron_argv(experiment: Experiment, layout: Layout, paths: Paths, options: JobOptions | None = None) -> list[str]:
+    """Every flag of the run, in groups: model, training, validation, device, files.
+
+    Raises:
+        ConfigError: a batch does not divide, or an extra flag contradicts what the experiment sets.
+    """
+    options = options or JobOptions()
+    flags = [
         *experiment_flags(experiment),
+        *_vocabulary(experiment.backbone, layout),
         *_validation(experiment.training, layout),
-        *_device(experiment.training, layout),
+        *device_flags(experiment.training, layout, options),
         *_paths(paths),
+        *_logs(experiment, options),
     ]
+    extra = group_flags(options.megatron.extra_flags.device)
+    return _with_extra(flags, extra) if extra else flags
+
+
+def _with_extra(flags: list[str], extra: dict[str, list[str]]) -> list[str]:
+    """`flags` with those of `extra` in the place of any that set the same argument."""
+    grouped = group_flags(flags)
+    for _, replaced in clashes(extra, grouped):
+        del grouped[replaced]
+    return flat(grouped | extra)
 
 
 def experiment_flags(experiment: Experiment) -> list[str]:
-    """The flags that the experiment alone determines: the same on every machine."""
-    return [
+    """The flags that the experiment alone determines: the same on every machine.
+
+    Raises:
+        ConfigError: one of ``megatron.extra`` sets what the experiment sets otherwise.
+    """
+    flags = [
         *_model(experiment.backbone, experiment.architecture),
         *_training(experiment.training),
         *_load_balancing(experiment.backbone, experiment.training),
     ]
-
-
-def command(experiment: Experiment, layout: Layout, paths: Paths, python: str = "python") -> str:
-    """The run as a shell command of several lines, complete and ready to paste; `python` is the interpreter."""
-    argv = megatron_argv(experiment, layout, paths)
-    if layout.gpus == 0:
-        start = f"OMP_NUM_THREADS=1 {shlex.quote(python)} -m {PROGRAM}"
-    elif layout.nodes == 1:
-        start = (
-            f"{shlex.quote(python)} -m torch.distributed.run --standalone --nproc-per-node={layout.gpus} -m {PROGRAM}"
+    if not experiment.training.extra_flags:
+        return flags
+    extra = shlex.split(experiment.training.extra_flags)
+    for name, ours in clashes(group_flags(extra), group_flags(flags)):
+        raise ConfigError(
+            f"megatron.extra: {name} sets {megatron_flags()[name].dest!r}, which the experiment sets ({ours}): use the options "
+            "of backbone and training (python -m harness.sweep --help lists them)"
         )
+    return [*flags, *extra]
+
+
+def command(
+    experiment: Experiment, layout: Layout, paths: Paths, options: JobOptions | None = None, python: str = "python"
+) -> str:
+    """The run as a shell command of several lines, complete and ready to paste; `python` is the interpreter."""
+    options = options or JobOptions()
+    python = shlex.quote(python)
+    if layout.gpus == 0:
+        start = f"{python} -m {PROGRAM}"
+    elif layout.nodes == 1:
+        start = f"{python} -m torch.distributed.run --standalone --nproc-per-node={layout.gpus} -m {PROGRAM}"
     else:
         start = (
-            f"{shlex.quote(python)} -m torch.distributed.run --nnodes={layout.nodes} --nproc-per-node={layout.gpus_per_node} "
+            f"{python} -m torch.distributed.run --nnodes={layout.nodes} --nproc-per-node={layout.gpus_per_node} "
             f"--rdzv-backend=c10d --rdzv-endpoint=$MASTER_ADDR:$MASTER_PORT -m {PROGRAM}"
         )
-    lines = [start, f"--run-dir {shlex.quote(str(paths.run))}"]
-    for word in argv:  # a flag and its values on one line
-        if word.startswith("--"):
+    variables = "".join(f"{name}={shlex.quote(value)} " for name, value in environment(layout, options).items())
+    lines = [variables + start, f"--run-dir {shlex.quote(str(paths.run))}"]
+    for word in [*options.program.flags(), *megatron_argv(experiment, layout, paths, options)]:
+        if word.startswith("--"):  # a flag and its values on one line
             lines.append(word)
         else:
             lines[-1] += f" {shlex.quote(word)}"
-    return " \\\n    ".join(lines) + "\n"
-
-
-def group_flags(flags: list[str]) -> dict[str, list[str]]:
-    """``--flag value ...`` words as a mapping from each flag to its values."""
-    grouped: dict[str, list[str]] = {}
-    values: list[str] = []
-    for word in flags:
-        if word.startswith("--"):
-            values = grouped[word] = []
-        else:
-            values.append(word)
-    return grouped
+    note = (
+        ""
+        if layout.gpus == 0 or options.transformer_engine
+        else "# Megatron's local layers, without Transformer Engine\n"
+    )
+    return note + " \\\n    ".join(lines) + "\n"
 
 
 def _model(backbone: Backbone, architecture: Architecture) -> list[str]:
@@ -105,7 +132,6 @@ def _model(backbone: Backbone, architecture: Architecture) -> list[str]:
         *(["--qk-layernorm"] if backbone.qk_norm else []),
         "--untie-embeddings-and-output-weights",
         *_flag("vocab-size", backbone.vocab_size),
-        *_flag("make-vocab-size-divisible-by", backbone.vocab_divisor),
         *_flag("attention-dropout", 0.0),
         *_flag("hidden-dropout", 0.0),
         *_flag("num-experts", backbone.num_experts),
@@ -141,13 +167,16 @@ def _training(training: Training) -> list[str]:
         *_flag("clip-grad", training.clip_grad),
         *_flag("init-method-std", training.init_std),
         *_flag("seed", training.seed),
+        *(["--bf16"] if training.precision == "bf16" else []),
     ]
 
 
 def _load_balancing(backbone: Backbone, training: Training) -> list[str]:
+    """What keeps experts evenly used; docs/load-balancing.md says what each does in Megatron 0.19."""
     kind = training.load_balancing
+    z_loss = _flag("moe-z-loss-coeff", training.z_loss_coeff) if training.z_loss_coeff else []
     if kind == "none":
-        return _flag("moe-router-load-balancing-type", "none")
+        return [*_flag("moe-router-load-balancing-type", "none"), *z_loss]
     if kind == "expert_bias":
         if backbone.router_score_function != "sigmoid":
             raise ConfigError(
@@ -156,12 +185,26 @@ def _load_balancing(backbone: Backbone, training: Training) -> list[str]:
         return [
             *_flag("moe-router-load-balancing-type", "none"),
             "--moe-router-enable-expert-bias",
-            *_flag("moe-router-bias-update-rate", 1e-3),
+            *_flag("moe-router-bias-update-rate", training.expert_bias_update_rate),
+            *z_loss,
         ]
     return [
         *_flag("moe-router-load-balancing-type", kind),
         *_flag("moe-aux-loss-coeff", training.aux_loss_coeff),  # Megatron's default of 0 balances nothing
+        *z_loss,
     ]
+
+
+def _vocabulary(backbone: Backbone, layout: Layout) -> list[str]:
+    """Megatron pads to a multiple of this flag times the tensor-parallel size; the padded size must not depend on it."""
+    tensor_parallel, padded = layout.tensor_parallel, backbone.padded_vocab_size
+    if padded % tensor_parallel:
+        raise ConfigError(
+            f"the vocabulary, padded to {padded} rows, does not divide by tensor parallel size {tensor_parallel}: choose a "
+            f"backbone.vocab_divisor that is a multiple of {tensor_parallel}"
+        )
+    even = backbone.vocab_divisor % tensor_parallel == 0
+    return _flag("make-vocab-size-divisible-by", (backbone.vocab_divisor if even else padded) // tensor_parallel)
 
 
 def _validation(training: Training, layout: Layout) -> list[str]:
@@ -180,65 +223,48 @@ def _validation(training: Training, layout: Layout) -> list[str]:
     ]
 
 
-def _device(training: Training, layout: Layout) -> list[str]:
-    batch = layout.micro_batch_size * layout.data_parallel
-    if training.global_batch_size % batch:
-        raise ConfigError(
-            f"global_batch_size={training.global_batch_size} is not a multiple of micro-batch {layout.micro_batch_size} x "
-            f"{layout.data_parallel} data-parallel ranks = {batch}"
-        )
-    common = [
-        *parallel_flags(layout),
-        *_flag("moe-token-dispatcher-type", "alltoall"),
-        "--no-create-attention-mask-in-dataloader",
-    ]
-    if layout.gpus == 0:
-        if training.precision != "fp32":
-            raise ConfigError(
-                f"training.precision={training.precision} on a CPU: use fp32 (bf16 is 7 times slower there)"
-            )
-        return [
-            *common,
-            *_flag("distributed-backend", "gloo"),
-            *_flag("transformer-impl", "local"),
-            *_flag("attention-backend", "unfused"),
-            *_flag("spec", "harness.megatron.cpu", "decoder_spec"),
-            "--no-persist-layer-norm",
-            "--no-gradient-accumulation-fusion",
-            "--no-rope-fusion",
-            "--no-masked-softmax-fusion",
-            "--no-bias-swiglu-fusion",
-            *_flag("ckpt-format", "torch"),  # one process: 0.02 s a save, where torch_dist starts writers for 3 s
-            *_flag("rerun-mode", "disabled"),  # telling a broken GPU from a bad result is for GPUs
-            *_flag("num-workers", 0),
-        ]
-    return [
-        *common,
-        *_flag("distributed-backend", "nccl"),
-        *_flag("transformer-impl", "transformer_engine"),
-        *_flag("attention-backend", "auto"),
-        *(["--bf16"] if training.precision == "bf16" else []),
-        "--use-distributed-optimizer",
-        "--overlap-grad-reduce",
-        "--overlap-param-gather",
-        "--moe-grouped-gemm",
-        "--moe-permute-fusion",
-        *_flag("ckpt-format", "torch_dist"),
-        *_flag("cross-entropy-fusion-impl", "native"),  # Megatron 0.19 refuses te for its instability
-        "--cross-entropy-loss-fusion",
-        *_flag("num-workers", 4),
-    ]
-
-
 def _paths(paths: Paths) -> list[str]:
     return [
         *_flag("tokenizer-type", "NullTokenizer"),  # the data is tokenised already; only the vocabulary's size matters
         *data_flags(paths.data),
-        *_flag("save-interval", NEVER),
+        *_flag("save-interval", NEVER),  # the training program saves by wall time
         "--exit-signal-handler",
-        *_flag("log-interval", 100),
-        *_flag("tensorboard-log-interval", 1),
     ]
+
+
+def _logs(experiment: Experiment, options: JobOptions) -> list[str]:
+    wandb = options.logging.wandb
+    return [
+        *_flag("log-interval", options.megatron.log_interval),
+        *_flag("tensorboard-log-interval", 1),
+        *(_flag("wandb-project", wandb.project) if wandb.mode != "disabled" else []),
+        *(_flag("wandb-exp-name", readable_name(experiment)) if wandb.mode != "disabled" else []),
+        *(_flag("wandb-entity", wandb.entity) if wandb.mode != "disabled" and wandb.entity else []),
+    ]
+
+
+def readable_name(experiment: Experiment) -> str:
+    """A run's name for people, as in W&B: ``M8.79e+08-D1.07e+10-d2344-L1+4-dm192-s1``."""
+    architecture, counts = experiment.architecture, experiment.counts
+    return (
+        f"M{counts.flops_per_token:.3g}-D{experiment.tokens:.3g}-d{architecture.hidden_size}"
+        f"-L{architecture.num_dense_layers}+{architecture.num_moe_layers}-dm{architecture.moe_ffn_hidden_size}"
+        f"-s{experiment.training.seed}"
+    )
+
+
+def padded_vocabulary(flags: dict[str, list[str]]) -> int:
+    """Rows of the embedding tables that Megatron makes of `flags`."""
+    size, divisor, tensor_parallel = (
+        int((flags.get(name) or [default])[0])
+        for name, default in (
+            ("--vocab-size", "0"),
+            ("--make-vocab-size-divisible-by", "128"),
+            ("--tensor-model-parallel-size", "1"),
+        )
+    )
+    multiple = divisor * tensor_parallel
+    return -(-size // multiple) * multiple
 
 
 def data_flags(dataset: Path) -> list[str]:
@@ -259,12 +285,14 @@ def blend_flags(parts: Sequence[Part]) -> list[str]:
     ]
 
 
-def run_directory_flags(run: Path) -> list[str]:
+def run_directory_flags(run: Path, *, tensorboard: bool = False, wandb: bool = False) -> list[str]:
     """Where a run's own files go; the training program adds them, so that they always follow its ``--run-dir``."""
     return [
         *_flag("save", run / "checkpoints"),
         *_flag("load", run / "checkpoints"),
         *_flag("data-cache-path", run / "cache"),
+        *(_flag("tensorboard-dir", run / "tensorboard") if tensorboard else []),
+        *(_flag("wandb-save-dir", run) if wandb else []),  # wandb makes its own folder in it
     ]
 
 

@@ -226,25 +226,3 @@ def adapt_megatron() -> None:
         return tensor.numpy() if as_numpy and torch.is_tensor(tensor) else tensor
 
     token_dispatcher.maybe_move_tensor_to_cpu = split_sizes
-
-
-def decoder_spec(config: Any, vp_stage: int | None = None) -> Any:
-    """Megatron's own local decoder block with torch's fused attention in the place of the unfused one.
-
-    The value of ``--spec harness.megatron.cpu decoder_spec``. The same mathematics in one kernel: on a CPU the unfused
-    softmax(QK)V was the largest single cost of a step.
-    """
-    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec
-
-    from harness.megatron.cpu_attention import FusedAttention
-
-    block = get_gpt_decoder_block_spec(
-        config.transformer,
-        use_transformer_engine=False,
-        normalization=config.transformer.normalization,
-        qk_l2_norm=config.transformer.qk_l2_norm,
-        vp_stage=vp_stage,
-    )
-    for layer in block.layer_specs:
-        layer.submodules.self_attention.submodules.core_attention = FusedAttention
-    return block

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from harness.errors import RunError
-from harness.megatron.argv import group_flags
+from harness.megatron.flags import group_flags
 
 
 def is_writer() -> bool:

@@ -15,6 +15,8 @@ COLUMNS = {
     "lm loss": "lm_loss",
     "load_balancing_loss": "load_balancing_loss",
     "seq_load_balancing_loss": "load_balancing_loss",
+    "global_load_balancing_loss": "load_balancing_loss",
+    "z_loss": "z_loss",
     "grad-norm": "grad_norm",
     "learning-rate": "learning_rate",
 }

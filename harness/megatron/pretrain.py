@@ -9,6 +9,8 @@ The flags of a run are in its ``command.txt``. The same command resumes a run th
 """
 
 import argparse
+import os
+import shlex
 import shutil
 import signal
 import sys
@@ -16,7 +18,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RunError
+from harness.megatron.checkpoints import Checkpoints
+from harness.megatron.options import KEEP, Program
 from harness.rundir import Lease, RunDirectory
 
 STOPPED, DIVERGED, REFUSED = 75, 3, 4
@@ -32,30 +36,44 @@ def main(argv: list[str] | None = None) -> int:
         add_help=False,
     )
     parser.add_argument("--run-dir", type=Path, required=True, help="directory of the run; made if it is missing")
+    default = Program()
     parser.add_argument(
-        "--keep-checkpoints", action="store_true", help="keep the last checkpoint of a run that is done"
+        "--keep-checkpoints", choices=KEEP, default=default.keep_checkpoints, help="which stay when the run is done"
     )
+    parser.add_argument(
+        "--checkpoint-minutes",
+        type=float,
+        default=default.checkpoint_minutes,
+        help="wall time between checkpoints; 0: none",
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard files into the run's directory")
+    parser.add_argument("--spike-nats", type=float, default=default.spike_nats, help="rise of the loss that is a spike")
+    parser.add_argument("--spike-steps", type=int, default=default.spike_steps, help="steps that it is averaged over")
     own, flags = parser.parse_known_args(argv)
+    options = vars(own)
     try:
-        return train(RunDirectory.at(own.run_dir.absolute()), flags, keep_checkpoints=own.keep_checkpoints)
+        return train(RunDirectory.at(options.pop("run_dir").absolute()), flags, Program(**options))
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED
 
 
-def train(run: RunDirectory, flags: list[str], *, job_id: str | None = None, keep_checkpoints: bool = False) -> int:
+def train(run: RunDirectory, flags: list[str], program: Program | None = None, *, job_id: str | None = None) -> int:
     """Train `run` with Megatron's `flags`, recording the attempt; returns the exit code.
 
-    Only the last rank (Megatron's logging rank) writes into the directory. When the run is done its checkpoints are
-    removed, unless `keep_checkpoints`.
+    Only the last rank (Megatron's logging rank) writes into the directory.
 
     Raises:
-        RunError: the directory holds another experiment, or another process is writing it.
+        RunError: the directory or its checkpoints are another experiment's, or another process is writing it.
     """
     from harness.megatron.environment import check_device, is_writer
 
     check_device(flags)
     check_flags(run, flags)
+    program = program or Program()
+    checkpoints = Checkpoints(
+        run, keep=program.keep_checkpoints, minutes=program.checkpoint_minutes, writer=is_writer()
+    )
     result = run.result()
     if result is not None and run.status().state == "done":  # every rank sees this, so none waits for another
         if is_writer():
@@ -66,19 +84,20 @@ def train(run: RunDirectory, flags: list[str], *, job_id: str | None = None, kee
         return 0
     run.path.mkdir(parents=True, exist_ok=True)
     if not is_writer():
-        return _Training(run, flags, None).run()
+        return _Training(run, flags, program, checkpoints, None).run()
     with Lease(run.path) as lease:
-        attempt = run.begin_attempt(command=" ".join(flags), job_id=job_id)
+        checkpoints.claim()  # another experiment's are refused before an attempt is recorded
+        attempt = run.begin_attempt(command=shlex.join([*program.flags(), *flags]), job_id=job_id)
         print(f"run {run.run_id}, attempt {attempt.number}", flush=True)
-        code = _Training(run, flags, lease).run()
+        code = _Training(run, flags, program, checkpoints, lease).run()
         if code == 0:  # the result is on disk and the status says done: only now may the weights go
-            for directory in [run.path / "cache"] + ([] if keep_checkpoints else [run.checkpoints]):
-                shutil.rmtree(directory, ignore_errors=True)
+            shutil.rmtree(run.path / "cache", ignore_errors=True)
+            checkpoints.done()
         return code
 
 
 def check_flags(run: RunDirectory, flags: list[str]) -> None:
-    """Refuse flags that contradict the experiment of the directory: its model, its training, or its data.
+    """Refuse flags that contradict the experiment of the directory (its model, its training, its data) or add to it.
 
     Raises:
         RunError: naming the first flag that differs.
@@ -86,8 +105,9 @@ def check_flags(run: RunDirectory, flags: list[str]) -> None:
     """
     from harness.data.blend import check_blend_flags
     from harness.data.manifest import check_data
-    from harness.errors import RunError
-    from harness.megatron.argv import blend_flags, data_flags, experiment_flags, group_flags
+    from harness.megatron.argv import blend_flags, data_flags, experiment_flags, padded_vocabulary
+    from harness.megatron.device import LOCAL_SPEC
+    from harness.megatron.flags import FILES, LAYOUT, group_flags, is_neutral, megatron_flags
 
     if not (run.path / "experiment.json").exists():
         return  # a run by hand: its flags are all there is
@@ -105,6 +125,20 @@ def check_flags(run: RunDirectory, flags: list[str]) -> None:
             f"{run.path} is judged on {experiment.training.validation_sequences} validation sequences, but the command "
             f"evaluates {judged} (--eval-iters times --eval-global-batch-size)"
         )
+    if (padded := padded_vocabulary(given)) != experiment.backbone.padded_vocab_size:
+        raise RunError(
+            f"{run.path} has a vocabulary of {experiment.backbone.padded_vocab_size} rows, but the command pads to {padded} "
+            "(--make-vocab-size-divisible-by times --tensor-model-parallel-size)"
+        )
+    allowed = wanted.keys() | FILES | LAYOUT | {LOCAL_SPEC[0]}
+    if given.get(LOCAL_SPEC[0], list(LOCAL_SPEC[1:])) != list(LOCAL_SPEC[1:]):
+        allowed -= {LOCAL_SPEC[0]}
+    for name in given.keys() & megatron_flags().keys() - allowed:  # Megatron itself refuses what it does not know
+        if not is_neutral(name):
+            raise RunError(
+                f"{name} may change the loss, and is no part of the experiment of {run.path}: plan one that has it "
+                f"(megatron.extra='{name} ...'), or give another --run-dir"
+            )
     for name, values in wanted.items():
         if given.get(name) != values:
             raise RunError(
@@ -116,9 +150,13 @@ def check_flags(run: RunDirectory, flags: list[str]) -> None:
 class _Training:
     """One attempt, from the first import of Megatron to the recorded end."""
 
-    def __init__(self, run: RunDirectory, flags: list[str], lease: Lease | None):
+    def __init__(
+        self, run: RunDirectory, flags: list[str], program: Program, checkpoints: Checkpoints, lease: Lease | None
+    ):
         self.run_directory = run
         self.flags = flags
+        self.program = program
+        self.checkpoints = checkpoints
         self.lease = lease
         self.metrics: Any = None
         self.args: Any = None
@@ -136,26 +174,42 @@ class _Training:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
             if code in RERUN_EXIT_CODES:
                 end, message = "rerun", f"Megatron's rerun state machine stopped the job (exit code {code})"
-            elif code == 0 or self._stop_requested:
+            elif self._stop_requested or (code == 0 and self.checkpoints.exit_decided):
                 end, code, message = "signal", STOPPED, "told to stop; a later start goes on from the last checkpoint"
             else:
-                end, message = "crash", f"Megatron left with exit code {code}; see the log"
+                # Megatron leaves with code 0 also where it cannot read a checkpoint
+                end, code, message = "crash", code or 1, f"Megatron left with exit code {code}; see the log"
         except KeyboardInterrupt:
             end, code, message = "signal", 130, "stopped at once; steps since the last checkpoint are lost"
         except Exception as error:
             traceback.print_exc()
-            message = f"{type(error).__name__}: {error}".splitlines()[0]
+            message = str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}".splitlines()[0]
             # what Megatron's check of losses and gradients says of a NaN or an infinity
             end, code = ("diverged", DIVERGED) if "Unexpected result" in str(error) else ("crash", 1)
-        if self.metrics is not None:
-            self.metrics.close()
-        if self.lease is not None and self.lease.held():
-            first = getattr(self.args, "iteration", 0)
-            last = self.metrics.rows[-1]["step"] if self.metrics and self.metrics.rows else first
-            self.run_directory.end_attempt(end=end, first_step=first, last_step=last, exit_code=code, message=message)
         if message:
             print(f"run {self.run_directory.run_id}: {message}", file=sys.stderr, flush=True)
+        try:
+            self._close(code)
+            if self.lease is not None and self.lease.held():
+                first = getattr(self.args, "iteration", 0)
+                last = self.metrics.rows[-1]["step"] if self.metrics and self.metrics.rows else first
+                self.run_directory.end_attempt(
+                    end=end, first_step=first, last_step=last, exit_code=code, message=message
+                )
+        except OSError as error:  # a full disk: the next start finds an attempt without an end, and says so
+            print(f"run {self.run_directory.run_id}: its end could not be recorded: {error}", file=sys.stderr)
+            code = code or 1
         return code
+
+    def _close(self, code: int) -> None:
+        """Hand on what the loggers still hold."""
+        if self.metrics is None:
+            return
+        from megatron.training import global_vars
+
+        if (wandb := global_vars.get_wandb_writer()) is not None:
+            wandb.finish(exit_code=code)
+        self.metrics.close()
 
     def _pretrain(self) -> None:
         from harness.megatron import environment
@@ -167,11 +221,20 @@ class _Training:
         from megatron.training.arguments import parse_and_validate_args
 
         from harness.megatron.argv import run_directory_flags
+        from harness.megatron.flags import group_flags
         from harness.megatron.metrics import MetricsWriter
         from harness.megatron.task import build_datasets, forward_step
 
-        sys.argv = [sys.argv[0], *run_directory_flags(self.run_directory.path), *self.flags]
+        wandb = "--wandb-project" in group_flags(self.flags)
+        if wandb:  # all attempts are one W&B run; Megatron passes neither id nor resume
+            os.environ |= {"WANDB_RUN_ID": self.run_directory.run_id, "WANDB_RESUME": "allow"}
+            os.environ.setdefault("WANDB_MODE", "offline")
+        own = run_directory_flags(self.run_directory.path, tensorboard=self.program.tensorboard, wandb=wandb)
+        sys.argv = [sys.argv[0], *own, *self.flags]
         args = self.args = parse_and_validate_args()
+        if self.checkpoints.claim() == args.train_iters:
+            args.save_interval = args.train_iters  # the last one is there: do not write over it
+        self.checkpoints.install()
         if environment.is_writer():
             self.metrics = global_vars._GLOBAL_TENSORBOARD_WRITER = MetricsWriter(
                 self.run_directory.metrics_path,
@@ -201,10 +264,11 @@ class _Training:
         """Whether a training that came to its end is done: a finite validation loss, and learning happened."""
         if self.metrics is None:
             return "done", 0, None
-        from harness.megatron.result import diverged, write_result
+        from harness.megatron.divergence import why_diverged
+        from harness.megatron.result import write_result
 
-        result = write_result(self.run_directory, self.metrics)
-        if (reason := diverged(result)) is not None:
+        result = write_result(self.run_directory, self.metrics, self.program)
+        if (reason := why_diverged(result)) is not None:
             return "diverged", DIVERGED, reason
         return "done", 0, None
 

@@ -4,12 +4,15 @@ import contextlib
 import math
 import platform
 import statistics
+from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from harness.files import write_json
+from harness.megatron.divergence import find_spikes
 from harness.megatron.metrics import MetricsWriter, smoothed_final_loss
+from harness.megatron.options import Program
 from harness.megatron.throughput import throughput
 from harness.rundir import RunDirectory, now
 
@@ -17,7 +20,7 @@ SCHEMA = 1
 PACKAGES = ("megatron-core", "torch", "transformer-engine", "numpy", "moe-scaling-harness")
 
 
-def write_result(run: RunDirectory, metrics: MetricsWriter) -> dict[str, Any]:
+def write_result(run: RunDirectory, metrics: MetricsWriter, program: Program) -> dict[str, Any]:
     """Write result.json for a run whose training and validation came to their end, and return its contents.
 
     Losses are in nats a token; ``realised_compute`` is M D of the realised architecture, ``megatron_flops`` what
@@ -40,6 +43,7 @@ def write_result(run: RunDirectory, metrics: MetricsWriter) -> dict[str, Any]:
         "final_validation_loss": loss if loss is not None and math.isfinite(loss) else None,
         "final_training_loss": smoothed_final_loss(rows),
         "first_training_loss": rows[0]["lm_loss"] if rows else None,
+        "spikes": [asdict(s) for s in find_spikes(rows, nats=program.spike_nats, steps=program.spike_steps)],
         "steps": steps,
         "tokens": tokens,
         "realised_compute": experiment.counts.flops_per_token * tokens if experiment else None,
@@ -52,16 +56,6 @@ def write_result(run: RunDirectory, metrics: MetricsWriter) -> dict[str, Any]:
     }
     write_json(run.path / "result.json", result)
     return result
-
-
-def diverged(result: dict[str, Any]) -> str | None:
-    """Why a finished run must not enter a fit, or None: no finite loss, or one above the first."""
-    if result["final_validation_loss"] is None:
-        return "the final validation loss is not finite"
-    first, last = result["first_training_loss"], result["final_training_loss"]
-    if first is not None and last is not None and last > first:
-        return f"the training loss rose from {first:.4f} to {last:.4f} nats a token"
-    return None
 
 
 def _seconds(run: RunDirectory) -> float:

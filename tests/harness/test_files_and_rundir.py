@@ -39,7 +39,7 @@ def test_a_run_directory_keeps_to_its_experiment(tmp_path):
     run = RunDirectory(tmp_path, mine.run_id)
     run.create(mine, "command")
     run.create(mine, "another command")
-    assert (run.path / "command.txt").read_text() == "command"
+    assert (run.path / "command.txt").read_text() == "another command"  # planned anew with other options of the job
     with pytest.raises(RunError, match=f"holds experiment {mine.run_id}, not {other.run_id}"):
         run.create(other, "command")
     assert run.status().state == "queued"

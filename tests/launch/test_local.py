@@ -235,7 +235,8 @@ def test_a_run_that_someone_else_writes_is_left_alone(sweep):
 @pytest.mark.parametrize(
     ("words", "message"),
     [(["sweep=tow"], "did you mean 'two'"), ([], "sweep is not set"), (["sweep=two", "launch.slots=0"], "launch.slots=0"),
-     (["sweep=two", "slots=2"], "did you mean 'launch.slots'"), (["sweep=two", "launch.keep_checkpoints=al"], "none or last")],
+     (["sweep=two", "slots=2"], "did you mean 'launch.slots'"),
+     (["sweep=two", "launch.keep_checkpoints=al"], "none, last or all")],
 )  # fmt: skip
 def test_typos_are_explained(sweep, words, message):
     done = command("-m", "launch.local", f"root={sweep.root}", *words)

@@ -32,10 +32,11 @@ class Trainer:
     def flags(self, run: RunDirectory) -> list[str]:
         return megatron_argv(run.experiment(), layout(run.experiment(), named_cluster("cpu")), self.paths(run))
 
-    def train(self, run: RunDirectory, *more: str, keep: bool = True):
+    def train(self, run: RunDirectory, *more: str, program: list[str] | None = None):
+        """`program`: the training program's own flags; by default the last checkpoint is kept."""
         words = ["-m", "harness.megatron.pretrain", "--run-dir", str(run.path)]
-        words += ["--keep-checkpoints"] if keep else []
-        return conftest.command(*words, *self.flags(run), *more)
+        words += ["--keep-checkpoints", "last"]
+        return conftest.command(*words, *(program or []), *self.flags(run), *more)
 
 
 @pytest.fixture

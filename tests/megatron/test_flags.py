@@ -4,17 +4,22 @@ import json
 
 import pytest
 
-from tests.conftest import command
+from harness.megatron.flags import FILE
+from harness.studies import STUDIES
+from tests.conftest import REPOSITORY, command
 
 CHECK = """
 import json, os, sys
-os.environ["WORLD_SIZE"], os.environ["RANK"], os.environ["LOCAL_RANK"] = "1", "0", "0"
+os.environ["WORLD_SIZE"], os.environ["LOCAL_RANK"] = "1", "0"
+os.environ["RANK"] = "100000"  # never the last one, which would start W&B
 from harness.megatron import environment
 environment.preload()
 import torch
 from harness.cli import compose
-from harness.megatron.argv import Paths, megatron_argv
-from harness.resources import layout
+from harness.megatron.argv import megatron_argv
+from harness.megatron.device import TE_ONLY, WITHOUT_TE
+from harness.megatron.flags import flat, group_flags
+from harness.settings import job_options
 from harness.sweep import plan, run_paths
 from megatron.training import global_vars
 from megatron.training.arguments import parse_and_validate_args
@@ -32,16 +37,20 @@ for overrides, picks in json.loads(sys.argv[1]):
   for row in [sweep.rows[index % len(sweep.rows)] for index in picks]:
     experiment = row.point.experiment
     os.environ["WORLD_SIZE"] = str(max(1, row.layout.gpus))
-    sys.argv = ["pretrain", *megatron_argv(experiment, row.layout, run_paths(sweep.root, row.run_id, sweep.data_path))]
+    paths = run_paths(sweep.root, row.run_id, sweep.data_path)
+    emitted = group_flags(megatron_argv(experiment, row.layout, paths, job_options(sweep.config)))
+    sys.argv = ["pretrain", *flat(emitted)]
     args = parse_and_validate_args()
     flops = num_floating_point_operations(args, 1) / args.seq_length
-    # on the meta device, with the kernels that need no GPU: the parameters are the same
-    for name, value in {"transformer_impl": "local", "gradient_accumulation_fusion": False, "apply_rope_fusion": False,
-                        "moe_permute_fusion": False, "moe_grouped_gemm": False, "no_persist_layer_norm": True,
-                        "expert_model_parallel_size": 1, "masked_softmax_fusion": False, "spec": None,
-                        "bias_swiglu_fusion": False, "cross_entropy_loss_fusion": False, "perform_initialization": False,
-                        "recompute_granularity": None,
-                        "use_cpu_initialization": True, "init_model_with_meta_device": False}.items():
+    global_vars.unset_global_variables()
+    # the config and the model on the meta device, with the kernels that need no GPU: the parameters are the same
+    emitted = {name: values for name, values in emitted.items()
+               if name not in TE_ONLY and not name.startswith("--recompute")} | {w[0]: [*w[1:]] for w in WITHOUT_TE}
+    emitted |= {"--no-gradient-accumulation-fusion": [], "--expert-model-parallel-size": ["1"]}
+    del emitted["--spec"]
+    sys.argv = ["pretrain", *flat(emitted)]
+    args = parse_and_validate_args()
+    for name, value in {"perform_initialization": False, "use_cpu_initialization": True}.items():
         setattr(args, name, value)
     with torch.device("meta"):
         config = gpt_config_from_args(args)
@@ -107,3 +116,71 @@ def test_megatron_accepts_the_flags_and_counts_as_we_do(cases):
 
 def test_at_least_thirty_published_architectures_are_built():
     assert sum(len(picks) for _, picks in PUBLISHED) >= 30
+
+
+PARSE = """
+import dataclasses, os, sys
+os.environ["RANK"], os.environ["LOCAL_RANK"] = "100000", "0"  # never the last one, which would start W&B
+from harness.megatron import environment
+environment.preload()
+from harness.cli import compose
+from harness.megatron.argv import megatron_argv, padded_vocabulary
+from harness.megatron.device import environment as variables
+from harness.megatron.flags import group_flags
+from harness.megatron.options import Kernels
+from harness.settings import job_options
+from harness.studies import STUDIES
+from harness.sweep import plan, run_paths
+from megatron.training import global_vars
+from megatron.training.arguments import parse_and_validate_args
+
+def check(row, sweep, options, layout, label):
+    experiment = row.point.experiment
+    os.environ["WORLD_SIZE"] = str(max(1, layout.gpus))
+    os.environ.update(variables(layout, options))
+    flags = megatron_argv(experiment, layout, run_paths(sweep.root, row.run_id, None), options)
+    sys.argv = ["pretrain", *flags]
+    args = parse_and_validate_args()
+    assert args.padded_vocab_size == experiment.backbone.padded_vocab_size == padded_vocabulary(group_flags(flags))
+    assert abs(args.train_iters * args.global_batch_size * args.seq_length - experiment.tokens) == 0
+    assert args.data_parallel_size == layout.data_parallel
+    global_vars.unset_global_variables()
+    print("CHECKED", label, row.run_id)
+
+VARIANTS = ([], ["megatron.dispatcher=deepep", "megatron.async_save=true"], ["megatron.transformer_impl=local"],
+            ["megatron.extra='--moe-z-loss-coeff 1e-3 --recompute-granularity selective'", "megatron.overlap=false"],
+            ["training.load_balancing=global_aux_loss", "megatron.dispatcher=hybridep"])
+for study in STUDIES:
+    for backbone in ("paper", "demo"):
+        sweep = plan(compose("sweep", [f"phase={study.name}", "scale=all", f"backbone={backbone}"]))
+        spread = sweep.rows[:: max(1, len(sweep.rows) // 5)]
+        for row in spread:
+            check(row, sweep, job_options(sweep.config, "s"), row.layout, f"{study.name} {backbone}")
+for overrides in VARIANTS:
+    sweep = plan(compose("sweep", ["phase=1", "scale=3e19", "m_over_na=9", *overrides]))
+    for row in sweep.rows[:2]:
+        for kernels in (Kernels(), Kernels(apex=False)):
+            options = dataclasses.replace(job_options(sweep.config, "s"), kernels=kernels)
+            check(row, sweep, options, row.layout, overrides)
+row = sweep.rows[0]
+for tensor, pipeline, expert, gpus in ((2, 1, 8, 16), (4, 1, 8, 32), (8, 1, 1, 8), (1, 2, 8, 32), (1, 1, 32, 32)):
+    layout = dataclasses.replace(row.layout, gpus=gpus, gpus_per_node=8, tensor_parallel=tensor, pipeline_parallel=pipeline,
+                                 expert_parallel=expert)
+    check(row, sweep, job_options(sweep.config, "s"), layout, f"TP {tensor} PP {pipeline} EP {expert}")
+"""
+
+
+def test_every_study_and_variant_passes_megatrons_parser():
+    done = command("-c", PARSE, timeout=600)
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr[-3000:]
+    checked = [line for line in done.stdout.splitlines() if line.startswith("CHECKED")]
+    studies = {line.split()[1] for line in checked}
+    assert studies >= {study.name for study in STUDIES}
+    assert len(checked) >= 40
+
+
+def test_the_list_of_flags_is_the_real_parsers():
+    done = command("-c", "from harness.megatron.list_flags import text; print('LIST'); print(text(), end='')")
+    assert done.returncode == 0, done.stderr[-2000:]
+    listed = (REPOSITORY / "harness/megatron" / FILE).read_text()
+    assert done.stdout.partition("LIST\n")[2] == listed, "run: python -m harness.megatron.list_flags"

@@ -134,8 +134,8 @@ def test_a_loss_that_rises_is_diverged(trainer, dataset):
 def test_a_crash_is_a_crash(trained, tmp_path):
     trainer, run, _ = trained
     other = copy_of(run, tmp_path / "crash")
-    latest = other.checkpoints / "latest_checkpointed_iteration.txt"
-    latest.write_text("7")  # a checkpoint that is not there
+    (weights,) = (other.checkpoints / "iter_0000012").rglob("*.pt")
+    weights.write_bytes(weights.read_bytes()[:1000])
     done = trainer.train(other)
     attempt = other.status().attempts[-1]
     assert (done.returncode, other.status().state, attempt.end) == (1, "failed", "crash")
@@ -195,6 +195,29 @@ def test_flags_of_another_experiment_are_refused(trained):
     assert done.returncode == 4
     assert "--lr 0.01, but the command says --lr 0.5" in done.stderr
     assert run.status() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--moe-z-loss-coeff", "1e-3"], "--moe-z-loss-coeff may change the loss, and is no part of the experiment"),
+        (["--make-vocab-size-divisible-by", "128"], "a vocabulary of 264 rows, but the command pads to 384"),
+        (["--spec", "somewhere", "else"], "--spec may change the loss"),
+    ],
+)
+def test_flags_that_the_experiment_does_not_have_are_refused(trained, flags, message):
+    trainer, run, _ = trained
+    done = trainer.train(run, *flags)
+    assert done.returncode == 4
+    assert message in done.stderr
+
+
+def test_extra_flags_of_the_experiment_reach_megatron(trained, dataset):
+    trainer, whole, _ = trained
+    run = trainer.prepare(tiny_experiment(dataset[1], train_iters=6, extra_flags="--moe-input-jitter-eps 0.3"))
+    done = trainer.train(run)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert losses(run)[0] != losses(whole)[0]
 
 
 def test_a_second_copy_is_kept_out(trainer, dataset):

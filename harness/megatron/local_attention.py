@@ -1,4 +1,8 @@
-"""Megatron's local core attention computed by torch's fused kernel (for `harness.megatron.cpu.decoder_spec`)."""
+"""Megatron's local layers with torch's fused attention: the value of ``--spec harness.megatron.local_attention decoder_spec``.
+
+Used where Transformer Engine is not: on a CPU the unfused softmax(QK)V was the largest single cost of a step, and on a GPU it
+holds S x S scores, which torch's flash kernel does not.
+"""
 
 from typing import Any
 
@@ -27,3 +31,19 @@ class FusedAttention(DotProductAttention):  # type: ignore[misc]
             query, key, value, is_causal=True, scale=self.softmax_scale, enable_gqa=True
         )
         return context.permute(2, 0, 1, 3).flatten(start_dim=2)
+
+
+def decoder_spec(config: Any, vp_stage: int | None = None) -> Any:
+    """Megatron's own local decoder block with `FusedAttention` in the place of the unfused one."""
+    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec
+
+    block = get_gpt_decoder_block_spec(
+        config.transformer,
+        use_transformer_engine=False,
+        normalization=config.transformer.normalization,
+        qk_l2_norm=config.transformer.qk_l2_norm,
+        vp_stage=vp_stage,
+    )
+    for layer in block.layer_specs:
+        layer.submodules.self_attention.submodules.core_attention = FusedAttention
+    return block
