@@ -7,6 +7,12 @@ from dataclasses import dataclass
 
 from harness.errors import ConfigError
 
+MOST = {
+    "num_query_heads": 2**16, "num_kv_heads": 2**16, "head_dim": 2**16, "seq_length": 2**30, "num_experts": 2**20,
+    "top_k": 2**20, "num_shared_experts": 2**16, "ffn_ratio": 1e4, "vocab_size": 2**30, "vocab_divisor": 2**30,
+}  # fmt: skip
+"""Largest values, far beyond any model: more is a slip of the pen, and counts stay within 64-bit integers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
@@ -44,6 +50,9 @@ class Backbone:
     """``softmax`` or ``sigmoid`` over the routed experts."""
 
     def __post_init__(self) -> None:
+        for name, most in MOST.items():
+            if not getattr(self, name) <= most:
+                raise ConfigError(f"backbone.{name} is {getattr(self, name):g}: it must be at most {most:g}")
         for name in ("num_query_heads", "num_kv_heads", "head_dim", "seq_length", "num_experts", "top_k", "vocab_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"backbone.{name} is {getattr(self, name)}: it must be at least 1")

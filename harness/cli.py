@@ -27,6 +27,9 @@ def run(config_name: str, task: Callable[[DictConfig], int | None]) -> None:
     import hydra
     from hydra.errors import HydraException
 
+    _refuse_additions(sys.argv[1:])
+    multirun = [word for word in sys.argv[1:] if word in ("-m", "--multirun")]
+    sys.argv[1:] = [word for word in sys.argv[1:] if word not in multirun] + multirun  # argparse wants it last
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let composition errors reach the handler below
     code = 0
 
@@ -36,6 +39,10 @@ def run(config_name: str, task: Callable[[DictConfig], int | None]) -> None:
             code = max(code, task(config) or 0)
         except HarnessError as error:  # here, before Hydra prints lines of its own
             _fail(str(error))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            _fail(f"{error.filename or ''}: {error.strerror or error} (root= says where files go)".lstrip(": "))
 
     call.__module__ = task.__module__  # Hydra finds the package's version and the job's name through it
     try:
@@ -57,6 +64,28 @@ def run(config_name: str, task: Callable[[DictConfig], int | None]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(code)
+
+
+def _refuse_additions(words: list[str]) -> None:
+    """Hydra's ``+key=value`` adds a key that nothing reads, and ``~key`` takes one away that is needed: both are slips here.
+
+    A key below one that there is may be added (``+studies.width.repeat_at=all``).
+    """
+    for word in words:
+        if word.startswith("~") and not word.startswith("~hydra"):
+            _fail(f"{word}: options cannot be taken away; give them a value (null, where that means something)")
+        if word.startswith("+") and "." not in word.partition("=")[0] and not word.startswith(("+hydra", "++")):
+            _fail(f"{word}: there is no such option to add; options are given as key=value (--help lists them)")
+        if word.startswith("--") and word.partition("=")[0] not in HYDRA_FLAGS:
+            _fail(
+                f"{word}: no such flag{nearest(word, HYDRA_FLAGS)}; options are given as key=value (--help lists them)"
+            )
+
+
+HYDRA_FLAGS = (
+    "--help --hydra-help --version --cfg --resolve --package --run --multirun --shell-completion --config-path --config-name "
+    "--config-dir --experimental-rerun --info"
+).split()
 
 
 def compose(config_name: str, overrides: list[str] | None = None) -> DictConfig:

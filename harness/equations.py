@@ -22,6 +22,9 @@ from harness.errors import ConfigError, InfeasibleError, nearest
 MIN_M_OVER_NA = 6.0
 """Lower bound of M/N_a: 6 FLOPs per active parameter, with no attention scores at all (Eq. 5)."""
 
+MOST_FLOPS = 1e18
+"""Largest M, FLOPs per token; far beyond any model, and within what 64-bit integers count."""
+
 QUANTITIES = {
     "hidden_size": "d",
     "width_ratio": "(K + shared) d_m / d",
@@ -49,9 +52,15 @@ class Targets:
         Raises:
             InfeasibleError: a ratio is outside its bounds, which no architecture of this backbone can reach.
         """
-        if not 0 < flops_per_token < math.inf:
-            raise InfeasibleError(f"M={flops_per_token:.10g}: FLOPs per token must be finite and above 0")
-        if not MIN_M_OVER_NA < m_over_na < math.inf:
+        if not 0 < flops_per_token <= MOST_FLOPS:
+            raise InfeasibleError(
+                f"M={flops_per_token:.10g}: FLOPs per token must be above 0 and at most {MOST_FLOPS:g}"
+            )
+        if not math.isfinite(m_over_na):
+            raise InfeasibleError(
+                f"m_over_na={m_over_na:.10g}: a finite ratio always above {MIN_M_OVER_NA:g} is wanted"
+            )
+        if not m_over_na > MIN_M_OVER_NA:
             raise InfeasibleError(
                 f"m_over_na={m_over_na:.10g}: M/N_a is always above {MIN_M_OVER_NA:g}, since each active parameter costs 6 "
                 "FLOPs a token and attention scores come on top; choose a larger ratio"
@@ -130,7 +139,8 @@ def width_for(backbone: Backbone, targets: Targets, quantity: str, value: float)
             f"{quantity} cannot be the free quantity: choose one of {', '.join(QUANTITIES)}{nearest(quantity, QUANTITIES)}"
         )
     if not 0 <= value < math.inf or (value == 0 and quantity != "dense_share"):
-        raise InfeasibleError(f"{quantity}={value:.10g}: {QUANTITIES[quantity]} must be positive and finite")
+        least = "at least 0" if quantity == "dense_share" else "positive"
+        raise InfeasibleError(f"{quantity}={value:.10g}: {QUANTITIES[quantity]} must be {least} and finite")
     lower, upper = width_bounds(backbone, targets)
     if quantity == "hidden_size":
         if not lower < value <= upper * (1 + 1e-12):

@@ -50,7 +50,22 @@ class Laws:
         return cls(path=path, document=value)
 
     def value(self, law_id: str, quantity: str, compute: float) -> float | None:
-        """The optimum of `quantity` at `compute` FLOPs by the law `law_id`; None where the file has none."""
+        """The optimum of `quantity` at `compute` FLOPs by the law `law_id`; None where the file has none.
+
+        Raises:
+            ConfigError: the law is not of the form that `analysis.refit` writes, or gives no positive number.
+        """
+        try:
+            value = self._value(law_id, quantity, compute)
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
+            raise ConfigError(
+                f"laws={self.path}: the law {law_id} is not of the form that analysis.refit writes ({error})"
+            ) from error
+        if value is not None and not (isinstance(value, float) and 0 < value < math.inf):
+            raise ConfigError(f"laws={self.path}: the law {law_id} gives {quantity} = {value} at {compute:g} FLOPs")
+        return value
+
+    def _value(self, law_id: str, quantity: str, compute: float) -> float | None:
         if (law := self._law(law_id)) is None:
             return None
         main = law_id == quantity or quantity == "flops_per_token"  # what per_budget holds of the law

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from harness import cli
 from harness.architecture import Backbone
 from harness.cli import text
+from harness.equations import MOST_FLOPS
 from harness.errors import ConfigError, InfeasibleError
 from harness.files import write_atomically
 from harness.scales import Scale, budget_label
@@ -154,6 +155,10 @@ def main(config: DictConfig) -> int:
         low, high = (end - MIN_M_OVER_NA for end in ends[0])
         density = MIN_M_OVER_NA + np.geomspace(low, high, resolution)  # dense where d varies most
         expansion = np.linspace(*ends[1], resolution)
+        if not ((expansion > 1) & (expansion < backbone.max_n_over_na)).any():
+            raise ConfigError(
+                f"resolution={resolution}: no point of the axis of N/N_a lies inside its bounds; raise it"
+            )
         axes = (
             density,
             expansion[(expansion > 1) & (expansion < backbone.max_n_over_na)],
@@ -164,10 +169,11 @@ def main(config: DictConfig) -> int:
         found = region(backbone, scale.compute, flops, density, expansion, settings.rules)
         suffix = "" if settings.backbone_name == "paper" else f"-{settings.backbone_name}"
         path = root / f"region-{budget_label(scale.compute)}{suffix}"
+        title = f"Feasible widths at C = {budget_label(scale.compute)} FLOPs, M = {flops:.4g} FLOPs a token"
+        picture = draw(found, title)
         root.mkdir(parents=True, exist_ok=True)
         write_atomically(path.with_name(path.name + ".csv"), table(found))
-        title = f"Feasible widths at C = {budget_label(scale.compute)} FLOPs, M = {flops:.4g} FLOPs a token"
-        write_atomically(path.with_name(path.name + ".png"), draw(found, title))
+        write_atomically(path.with_name(path.name + ".png"), picture)
         print(_summary(found), f"written to {path}.png and .csv")
     return 0
 
@@ -186,8 +192,8 @@ def _summary(found: Region) -> str:
 def _flops(given: Any, scale: Scale) -> float:
     if given is None:
         return scale.flops_per_token
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < float("inf"):
-        raise ConfigError(f"flops_per_token={given}: a positive number is wanted")
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= MOST_FLOPS:
+        raise ConfigError(f"flops_per_token={given}: a positive number is wanted, {MOST_FLOPS:g} at most")
     return float(given)
 
 

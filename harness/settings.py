@@ -28,6 +28,9 @@ GROUPS = ("backbone", "scales", "between", "studies", "training", "data", "clust
 
 MOST_SEEDS = 1000
 
+LEAST_BUDGET, MOST_BUDGET = 1e6, 1e32
+"""FLOPs."""
+
 TOKEN_RULES = ("fixed", "compute")
 
 ON_INFEASIBLE = ("refuse", "skip")
@@ -48,6 +51,8 @@ class Settings:
                 raise ConfigError(f"{group}=null: choose one of its values, or leave it out")
         self.config = config
         self.backbone_name: str = config.backbone.name
+        if not OmegaConf.is_list(config.scales):
+            raise ConfigError(f"scales={config.scales}: a list of budgets is wanted")
         self.scales = tuple(_scale(entry) for entry in config.scales)
         self.between = _build(Between, config.between, "between")
         self.laws = Laws.read(Path(text(config.laws, "laws"))) if config.get("laws") is not None else None
@@ -120,8 +125,11 @@ class Settings:
                 f"scale={value}: a budget in FLOPs is wanted, of backbone={self.backbone_name} one of "
                 f"{', '.join(labels)}, or another, or a list of them in brackets, or all{nearest(value, [*labels, 'all'])}"
             ) from None
-        if not 0 < compute < math.inf:
-            raise ConfigError(f"scale={value}: a budget in FLOPs must be finite and above 0, as in scale={labels[0]}")
+        if not LEAST_BUDGET <= compute <= MOST_BUDGET:
+            raise ConfigError(
+                f"scale={value}: a budget in FLOPs must be finite and between {LEAST_BUDGET:g} and {MOST_BUDGET:g}, as in "
+                f"scale={labels[0]}"
+            )
         for scale in self.scales:
             if math.isclose(scale.compute, compute, rel_tol=1e-9):
                 return scale
@@ -274,6 +282,8 @@ def _build[T](kind: type[T], values: Any, where: str) -> T:
     Raises:
         ConfigError: a key is missing or unknown, or a value is of the wrong kind; with the nearest valid one.
     """
+    if not isinstance(values, Mapping | DictConfig):
+        raise ConfigError(f"{where}={values}: a mapping is wanted, with {', '.join(_types(kind))}")  # type: ignore[arg-type]
     known = _types(kind)  # type: ignore[arg-type]
     built = {}
     for key, value in values.items():

@@ -5,7 +5,6 @@
 tables: with them every published architecture comes out (docs/paper.md). The equations are in `harness.equations`.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +55,12 @@ PROXIES = ("lower_median", "upper_median", "nearest_to_middle", "smallest", "lar
 WIDEST = 2.0**40
 """Of an expert, in steps: where hardly any of a MoE layer is left, d_m grows beyond what integers hold."""
 
+LARGEST_STEP, MOST_LAYERS = 2**16, 10_000
+"""Of `Rules`."""
+
+MOST_WIDTHS = 5_000_000
+"""Most widths that are tried for one point; M/N_a would have to lie within a millionth of 6 for more."""
+
 CHUNK = 2_000_000
 """Most widths that are tried at a time, to bound memory: about 100 bytes each."""
 
@@ -83,14 +88,20 @@ class Rules:
 
     def __post_init__(self) -> None:
         for name in ("hidden_size_step", "moe_ffn_hidden_size_step"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"rules.{name}={getattr(self, name)}: a step must be at least 1")
-        if self.min_dense_layers < 0:
-            raise ConfigError(f"rules.min_dense_layers={self.min_dense_layers}: it must be at least 0")
+            if not 1 <= getattr(self, name) <= LARGEST_STEP:
+                raise ConfigError(
+                    f"rules.{name}={getattr(self, name)}: a step must be at least 1 and at most {LARGEST_STEP}"
+                )
+        if not 0 <= self.min_dense_layers <= MOST_LAYERS:
+            raise ConfigError(
+                f"rules.min_dense_layers={self.min_dense_layers}: it must be at least 0 and at most {MOST_LAYERS}"
+            )
         for name in ("tolerance", "flops_per_token_tolerance", "active_params_tolerance", "total_params_tolerance"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ConfigError(f"rules.{name}={value:g}: a tolerance must be above 0, as a share (0.1 is 10%)")
+            if value is not None and not 0 < value <= 1:
+                raise ConfigError(
+                    f"rules.{name}={value:g}: a tolerance must be above 0 and at most 1, as a share (0.1 is 10%)"
+                )
         if self.proxy not in PROXIES:
             raise ConfigError(
                 f"rules.proxy={self.proxy}: choose one of {', '.join(PROXIES)}{nearest(self.proxy, PROXIES)}"
@@ -126,8 +137,15 @@ def feasible_widths_of(backbone: Backbone, targets: Targets, rules: Rules) -> tu
     """
     lower, upper = width_intervals(backbone, targets)
     step = rules.hidden_size_step
-    first = np.maximum(1, np.floor(lower / step)).astype(int)
-    tried = np.maximum(0, np.ceil(upper / step).astype(int) + 1 - first)
+    first = np.minimum(np.maximum(1, np.floor(lower / step)), WIDEST).astype(int)
+    tried = np.maximum(0, np.minimum(np.ceil(upper / step), WIDEST).astype(int) + 1 - first)
+    if len(tried) and tried.max() > MOST_WIDTHS:
+        worst = int(np.argmax(tried))
+        raise InfeasibleError(
+            f"M={targets.flops_per_token[worst]:.5g}, N_a={targets.active_params[worst]:.5g}: {tried[worst]:,} multiples of "  # type: ignore[index]
+            f"{step} between d = {lower[worst]:.5g} and {upper[worst]:.5g} would have to be tried, more than {MOST_WIDTHS:,}: "
+            "choose a larger M/N_a, or a larger rules.hidden_size_step"
+        )
     found, counts = [], np.zeros(len(tried), dtype=int)
     start = 0
     while start < len(tried):
@@ -182,12 +200,17 @@ def proxy_widths(backbone: Backbone, targets: Targets, rules: Rules) -> np.ndarr
 def no_feasible_width(backbone: Backbone, targets: Targets, rules: Rules) -> InfeasibleError:
     """Why targets that respect Eq. 5 have no architecture all the same: rounding."""
     lower, upper = width_bounds(backbone, targets)
+    if upper < rules.hidden_size_step:
+        return InfeasibleError(
+            f"no width is feasible for M={targets.flops_per_token:.5g}: d would have to be at most {upper:.3g}, and the least "
+            f"multiple of rules.hidden_size_step={rules.hidden_size_step} is larger; choose a larger M or smaller steps"
+        )
     return InfeasibleError(
         f"no width is feasible for M={targets.flops_per_token:.5g}, "
         f"M/N_a={targets.flops_per_token / targets.active_params:.8g}, "
         f"N/N_a={targets.total_params / targets.active_params:.8g}: of the multiples of {rules.hidden_size_step} between "
         f"{lower:.1f} and {upper:.1f} none gives M, N_a and N within {_percent(rules)} of the targets after rounding; "
-        "change a ratio, or allow a larger tolerance"
+        "change a ratio, or allow a larger tolerance (rules.tolerance) or finer steps"
     )
 
 

@@ -26,7 +26,7 @@ from harness.files import write_atomically
 from harness.limits import Limit, consent
 from harness.measured import Measurements, read_measurements, save_measurements
 from harness.megatron.argv import Paths, command, megatron_argv
-from harness.resources import Cluster, estimate, layout
+from harness.resources import Cluster, Estimate, estimate, layout
 from harness.rundir import RunDirectory
 from harness.scales import budget_label
 from harness.settings import Settings, job_options
@@ -34,7 +34,19 @@ from harness.studies import Study, find_study
 from harness.studies.build import Infeasible, build
 from harness.sweepfile import read_experiments, update_job_options
 
-NOT_SETTINGS = ("root", "name", "extend", "show", "launch", "cluster", "infeasible", "limit", "yes", "logging")
+NOT_SETTINGS = (
+    "extensions",
+    "root",
+    "name",
+    "extend",
+    "show",
+    "launch",
+    "cluster",
+    "infeasible",
+    "limit",
+    "yes",
+    "logging",
+)
 """Options that change nothing about the experiments."""
 
 DEVIATIONS = ("flops_per_token_deviation", "active_params_deviation", "total_params_deviation")
@@ -219,12 +231,17 @@ def write(sweep: Sweep) -> list[str]:
     rows = [columns(row) for row in sweep.rows]
     experiments = {row.run_id: row.point.experiment for row in sweep.rows}
     present = read_experiments(sweep.root, sweep.name)
+    settings = OmegaConf.to_yaml(sweep.config, resolve=True)
     if present and not _is_prepared(present.values(), experiments.values()):
-        if set(experiments) <= set(present):
+        same = set(experiments) == set(present) or (set(experiments) < set(present) and _was_planned(sweep))
+        if same or (sweep.config.extend and set(experiments) <= set(present)):
             update_job_options(sweep.root, sweep.name, sweep.config)
             return list(present)  # all of it is planned already, perhaps with more that was added since
         if not sweep.config.extend:
             raise _other_settings(sweep, all(experiment.data is None for experiment in present.values()))
+        phase = dict(OmegaConf.load(sweep.file(".yaml")))["phase"]
+        if phase != sweep.config.phase:
+            raise ConfigError(f"sweep {sweep.name!r} is of phase={phase}, not {sweep.config.phase}: give another name=")
         others = {e.data for e in present.values()} - {e.data for e in experiments.values()}
         if others:
             names = ", ".join(sorted(f"{data.name} ({data.digest})" if data else "none yet" for data in others))
@@ -234,13 +251,14 @@ def write(sweep: Sweep) -> list[str]:
         with sweep.file(".csv").open(encoding="utf-8", newline="") as file:
             rows = [*csv.DictReader(file), *(row for row in rows if row["run_id"] not in present)]
         experiments = present | experiments
+        settings = _with_extension(sweep)
     sweep.file(".csv").parent.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     header = dict.fromkeys(name for row in (rows[-1], rows[0]) for name in row)  # an older sweep may lack a column
     writer = csv.DictWriter(table, fieldnames=list(header), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(sweep.file(".yaml"), OmegaConf.to_yaml(sweep.config, resolve=True))
+    write_atomically(sweep.file(".yaml"), settings)
     lines = "".join(f"{experiment.canonical_text}\n" for experiment in experiments.values())
     write_atomically(sweep.file(".jsonl"), lines)
     write_atomically(sweep.file(".csv"), table.getvalue())
@@ -254,6 +272,28 @@ def _other_settings(sweep: Sweep, idle: bool) -> ConfigError:
         f"sweep {sweep.name!r} is there already, planned with other settings ({_difference(sweep)}): give another name=, or add "
         f"the new experiments to it with extend=true{remove}"
     )
+
+
+def _with_extension(sweep: Sweep) -> str:
+    """The sweep's first configuration, with what this plan has otherwise added to its list of extensions."""
+    held: Any = OmegaConf.load(sweep.file(".yaml"))
+    old, new = _flat(held), _flat(sweep.config)
+    changed = {key: new.get(key) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)}
+    held.extensions = [*(held.get("extensions") or []), changed]
+    return OmegaConf.to_yaml(held, resolve=True)
+
+
+def _was_planned(sweep: Sweep) -> bool:
+    """Whether the sweep on disk was planned, or extended, with just these settings (wherever its data lies now)."""
+    held: Any = OmegaConf.load(sweep.file(".yaml"))
+    first, new = _flat(held), _flat(sweep.config)
+    extensions = OmegaConf.to_container(held.get("extensions") or OmegaConf.create([]))
+    assert isinstance(extensions, list)
+
+    def decisive(flat: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in flat.items() if value is not None and not key.startswith("data.")}
+
+    return any(decisive(new) == decisive(first | dict(each)) for each in [{}, *extensions])
 
 
 def _is_prepared(present: Iterable[Experiment], planned: Iterable[Experiment]) -> bool:
@@ -286,7 +326,7 @@ def _flat(config: Any) -> dict[str, Any]:
             for key, item in value.items():
                 if prefix or key not in NOT_SETTINGS:
                     walk(item, f"{prefix}{key}.")
-        else:
+        elif not prefix.startswith("megatron.") or prefix == "megatron.extra.":
             flat[prefix[:-1]] = value
 
     walk(OmegaConf.to_container(config, resolve=True), "")
@@ -317,6 +357,17 @@ def _kinds(rows: Iterable[Row]) -> Iterable[Row]:
     return kinds.values()
 
 
+def to_do(sweep: Sweep) -> list[Estimate]:
+    """What a launch would take: of every run that the sweep holds, also from earlier plans, and that is not done."""
+    known = {row.run_id: row.estimate for row in sweep.rows}
+    return [
+        known.get(run_id)
+        or estimate(experiment, experiment.counts, layout(experiment, sweep.cluster), sweep.cluster, sweep.measured)
+        for run_id, experiment in read_experiments(sweep.root, sweep.name).items()
+        if RunDirectory(sweep.root, run_id).status().state != "done"
+    ]
+
+
 def main(config: DictConfig) -> int:
     """Plan, print, write, and launch if a launcher is named."""
     sweep = plan(config)
@@ -338,15 +389,16 @@ def main(config: DictConfig) -> int:
     save_measurements(sweep.root, sweep.measured)
     print_plan(sweep.rows, sweep.cluster)
     _print_left_out(sweep)
-    print(f"\nsweep {sweep.name}: {len(run_ids)} runs, written to {sweep.file('.csv')} (.yaml, .jsonl)", flush=True)
+    print(f"\nsweep {sweep.name}: {len(run_ids)} runs, in {sweep.file('.csv')} (.yaml, .jsonl)", flush=True)
+    if len(run_ids) > len(sweep.rows):
+        print(f"({len(sweep.rows)} of them are planned above; the others were before)")
     if config.data.path and sweep.rows[0].point.experiment.data is None:
         print(
             f"no dataset in {config.data.path} yet: prepare it (python -m harness.data) and plan again before launching"
         )
     if launcher is None:
         return 0
-    to_do = [row.estimate for row in sweep.rows if RunDirectory(sweep.root, row.run_id).status().state != "done"]
-    if not consent(sweep.limit, to_do, sweep.cluster, yes=config.yes):
+    if not consent(sweep.limit, to_do(sweep), sweep.cluster, yes=config.yes):
         return 1
     return int(launcher.launch(sweep.root, sweep.name))
 

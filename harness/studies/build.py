@@ -17,6 +17,7 @@ from harness.solver import (
     proxy_widths,
     rounded,
     rounded_all,
+    solve,
     width_for,
     worst_deviation,
 )
@@ -39,7 +40,13 @@ def build(study: Study, settings: Settings, scale: Scale) -> tuple[list[Point], 
     Raises:
         ConfigError: a value of the configuration cannot be used.
     """
-    requests = list(study.requests(settings, scale))
+    try:
+        requests = list(study.requests(settings, scale))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else error
+        raise ConfigError(
+            f"studies.{study.name} is not of the form that the study needs ({what}): configs/studies/paper.yaml shows it"
+        ) from error
     solved = _solve(settings, requests)
     points: list[Point] = []
     infeasible: list[Infeasible] = []
@@ -71,7 +78,7 @@ def _solve(settings: Settings, requests: list[Request]) -> list[tuple[Targets, A
         widths = _widths(
             settings, backbone, [requests[index] for index in members], [targets[index] for index in members]
         )
-        _round_group(settings, backbone, members, targets, widths, solved)
+        _round_group(settings, backbone, members, requests, targets, widths, solved)
     return solved
 
 
@@ -91,10 +98,14 @@ def _widths(
             widths.append(proxies[index] or no_feasible_width(backbone, target, settings.rules))
             continue
         if request.quantity == "hidden_size" and request.value % step:
-            below = int(request.value // step) * step
+            near = [
+                width
+                for width in (int(request.value // step) * step, int(request.value // step + 1) * step)
+                if width > 0
+            ]
             raise ConfigError(
-                f"hidden_size={request.value:g} is not a multiple of {step} (rules.hidden_size_step): {below} or "
-                f"{below + step} are"
+                f"hidden_size={request.value:g} is not a multiple of {step} (rules.hidden_size_step): "
+                f"{' or '.join(map(str, near)) or step} would be"
             )
         try:
             width = width_for(backbone, target, request.quantity, request.value)
@@ -108,6 +119,7 @@ def _round_group(
     settings: Settings,
     backbone: Backbone,
     members: list[int],
+    requests: list[Request],
     targets: dict[int, Targets],
     widths: list[int | InfeasibleError],
     solved: list[tuple[Targets, Architecture] | InfeasibleError],
@@ -127,16 +139,30 @@ def _round_group(
             for a in architectures
         ]
     ).T
-    safe = worst_deviation(backbone, stacked, *whole) <= min(settings.rules.tolerances)
+    solution = solve(backbone, stacked, whole[0])
+    inside = (solution.num_dense_layers >= 0) & (
+        solution.num_moe_layers > 0
+    )  # a solved d may round out of the interval
+    safe = inside & (worst_deviation(backbone, stacked, *whole) <= min(settings.rules.tolerances))
     for (index, width), architecture, fine in zip(able, architectures, safe.tolist(), strict=True):
         try:
             if architecture is None:
                 architecture = rounded(backbone, targets[index], width, settings.rules)  # raises, and says why
             if not fine:
+                width_for(
+                    backbone, targets[index], "hidden_size", architecture.hidden_size
+                )  # raises where it is outside
                 check_tolerance(backbone, targets[index], architecture, settings.rules)
             solved[index] = (targets[index], architecture)
         except InfeasibleError as error:
-            solved[index] = error
+            solved[index] = _named(requests[index], error)
+
+
+def _named(request: Request, error: InfeasibleError) -> InfeasibleError:
+    """The error with what was asked for, where that was another quantity than d."""
+    if request.quantity == "hidden_size" or request.value is None:
+        return error
+    return InfeasibleError(f"{request.quantity}={request.value:g}: {error}")
 
 
 def _experiments(

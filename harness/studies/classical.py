@@ -27,8 +27,10 @@ def classical(settings: Settings, scale: Scale) -> Iterator[Request]:
         yield Request(
             backbone=backbone,
             flops_per_token=flops,
-            m_over_na=shape["m_over_na"] if "m_over_na" in shape else _density(backbone, flops, shape["num_layers"]),
-            n_over_na=own["n_over_na"],
+            m_over_na=float(shape["m_over_na"])
+            if "m_over_na" in shape
+            else _density(backbone, flops, shape["num_layers"]),
+            n_over_na=numbers(own["n_over_na"], "studies.classical.n_over_na")[0],
             repeated=is_repeated(own.get("repeat_at"), sizes=size),
             spend_budget=True,
         )

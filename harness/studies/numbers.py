@@ -1,5 +1,6 @@
 """A study's numbers as the configuration and the command line give them."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,8 @@ def numbers(given: Any, name: str) -> list[float]:
         raise ConfigError(f"{name}={given}: a number or a list of numbers in brackets is wanted") from None
     if not found:
         raise ConfigError(f"{name}=[]: at least one number is wanted")
+    if wrong := [value for value in found if not math.isfinite(value)]:
+        raise ConfigError(f"{name}={given}: {wrong[0]:g} is not finite")
     return found
 
 
@@ -84,7 +87,21 @@ def is_repeated(repeat_at: Any, **values: float) -> bool:
         return True
     if not isinstance(repeat_at, dict):
         raise ConfigError(f"repeat_at={repeat_at}: all, or lists of values by name, are wanted")
-    return all(value in repeat_at.get(name, []) for name, value in values.items())
+    return all(value in numbers(repeat_at.get(name, [math.pi]), f"repeat_at.{name}") for name, value in values.items())
+
+
+def num_widths(settings: Settings, own: dict[str, Any], study: str) -> int:
+    """How many feasible widths a study takes where it has no list: the command line's ``num_widths``, or its own.
+
+    Raises:
+        ConfigError: neither is a whole number of at least 1.
+    """
+    value = settings.num_widths or own.get("num_widths")
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(
+            f"studies.{study}.num_widths={value}: a whole number of at least 1 is wanted (or num_widths=<n>)"
+        )
+    return value
 
 
 def refuse_options(settings: Settings, study: str, names: Iterable[str], instead: str) -> None:

@@ -5,13 +5,17 @@ Phase 2 varies d; the same definition varies (K + 1) d_m / d, the share of dense
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 
 from harness.errors import ConfigError
 from harness.scales import Scale
 from harness.settings import Settings
 from harness.solver import Targets, feasible_widths, thinned
-from harness.studies.numbers import is_repeated, numbers, optimum, refuse_options, stated_at
+from harness.studies.numbers import is_repeated, num_widths, numbers, optimum, refuse_options, stated_at
 from harness.studies.study import Request
+
+MOST_FACTOR = 1e4
+"""Of a learning rate or a batch; more is a slip of the pen."""
 
 
 def at_optima(study: str, quantity: str) -> Callable[[Settings, Scale], Iterator[Request]]:
@@ -34,7 +38,7 @@ def _at_optima(study: str, quantity: str, settings: Settings, scale: Scale) -> I
                     backbone, flops_per_token=scale.flops_per_token, m_over_na=density, n_over_na=expansion
                 )
                 widths = feasible_widths(backbone, targets, settings.rules)
-                values = [float(width) for width in thinned(widths, settings.num_widths or own["num_widths"])]
+                values = [float(width) for width in thinned(widths, num_widths(settings, own, study))]
             else:
                 values = numbers(stated_at(scale, own["values"]), f"studies.{study}.values")
             asked: list[float] | list[None] = values or [None]  # none feasible: asked for, so that the reason is told
@@ -72,19 +76,19 @@ def hyperparameters(settings: Settings, scale: Scale) -> Iterator[Request]:
         for name in ("learning_rate", "batch")
     }
     for name, values in factors.items():
-        if min(values) <= 0:
-            raise ConfigError(f"studies.hyperparameters.{name}_factors: {min(values):g} is not above 0")
-    batches = dict.fromkeys(max(1, round(f * scale.global_batch_size / step)) * step for f in factors["batch"])
-    (density, *_), (expansion, *_) = optimum(settings, scale)
-    for rate in factors["learning_rate"]:
-        for batch in batches:
-            yield Request(
-                backbone=backbone,
-                flops_per_token=scale.flops_per_token,
-                m_over_na=density,
-                n_over_na=expansion,
-                learning_rate_factor=rate,
-                global_batch_size=batch,
-                repeated=is_repeated(own.get("repeat_at"), learning_rate_factors=rate),
-                marks=settings.marks("hyperparameters", scale),
+        if not 0 < min(values) <= max(values) <= MOST_FACTOR:
+            raise ConfigError(
+                f"studies.hyperparameters.{name}_factors={values}: each must be above 0, and {MOST_FACTOR:g} at most"
             )
+    batches = dict.fromkeys(max(1, round(f * scale.global_batch_size / step)) * step for f in factors["batch"])
+    for density, expansion, rate, batch in product(*optimum(settings, scale), factors["learning_rate"], batches):
+        yield Request(
+            backbone=backbone,
+            flops_per_token=scale.flops_per_token,
+            m_over_na=density,
+            n_over_na=expansion,
+            learning_rate_factor=rate,
+            global_batch_size=batch,
+            repeated=is_repeated(own.get("repeat_at"), learning_rate_factors=rate),
+            marks=settings.marks("hyperparameters", scale),
+        )

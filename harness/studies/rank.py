@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from harness.scales import Scale
 from harness.settings import Settings
 from harness.solver import Targets, feasible_widths, thinned
-from harness.studies.numbers import is_repeated, numbers, refuse_options
+from harness.studies.numbers import is_repeated, num_widths, numbers, refuse_options
 from harness.studies.study import Request
 
 
@@ -15,7 +15,11 @@ def rank(settings: Settings, scale: Scale) -> Iterator[Request]:
     own = settings.study("rank")
     backbone = settings.backbone(scale)
     for configuration in own["configurations"]:
-        flops, density, expansion = scale.grid_flops_per_token, configuration["m_over_na"], configuration["n_over_na"]
+        flops, density, expansion = (
+            scale.grid_flops_per_token,
+            float(configuration["m_over_na"]),
+            float(configuration["n_over_na"]),
+        )
         listed = configuration.get("hidden_size")
         if (
             listed is None
@@ -23,9 +27,7 @@ def rank(settings: Settings, scale: Scale) -> Iterator[Request]:
             or scale.compute not in map(float, own.get("budgets") or [])
         ):
             targets = Targets.from_ratios(backbone, flops_per_token=flops, m_over_na=density, n_over_na=expansion)
-            widths = thinned(
-                feasible_widths(backbone, targets, settings.rules), settings.num_widths or own["num_widths"]
-            )
+            widths = thinned(feasible_widths(backbone, targets, settings.rules), num_widths(settings, own, "rank"))
         else:
             widths = [int(width) for width in numbers(listed, "studies.rank.configurations.hidden_size")]
         asked: list[int] | list[None] = widths or [

@@ -53,7 +53,9 @@ def test_the_command_writes_a_picture_and_a_table(tmp_path):
     ("words", "message"),
     [(["scle=3e20"], "did you mean 'scale'"), (["m_over_na=[5,9]"], "always above 6"), (["m_over_na=7"], "in brackets"),
      (["n_over_na=[2,40]"], "between 1 and 32.11"), (["m_over_na=[9,7]"], "less than the second"),
-     (["resolution=1"], "between 2 and 1000"), (["flops_per_token=-1"], "a positive number"), (["scale=x"], "scale=x")],
+     (["resolution=1"], "between 2 and 1000"), (["flops_per_token=-1"], "a positive number"), (["scale=x"], "scale=x"),
+     (["resolution=2", "n_over_na=[1,null]"], "no point of the axis"), (["flops_per_token=1e30"], "1e+18 at most"),
+     (["m_over_na=[6.0000001,7]", "resolution=2"], "would have to be tried")],
 )  # fmt: skip
 def test_bad_input_is_refused(tmp_path, words, message):
     done = command("-m", "harness.region", *words, f"root={tmp_path}")

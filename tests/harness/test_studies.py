@@ -184,6 +184,38 @@ def test_a_laws_file_that_is_none_is_refused(tmp_path, content, message):
         plan(compose("sweep", ["phase=2", "scale=1e19", f"laws={path}"]))
 
 
+@pytest.mark.parametrize(
+    ("law", "message"),
+    [
+        ({"per_budget": 5}, "not of the form"),
+        ({"per_budget": [5]}, "not of the form"),
+        ({"per_budget": [{"compute": "x"}]}, "not of the form"),
+        ({"coefficients": [1], "reference_compute": 1e19}, "not of the form"),
+        ({"coefficients": {"m_over_na_exponent": 3, "m_over_na_at_reference": 3}, "reference_compute": 1e19}, "not of the form"),
+        ({"coefficients": POWER, "reference_compute": -1e19}, "not of the form|gives m_over_na"),
+        ({"coefficients": POWER | {"m_over_na_minus_6_exponent": {"value": 1e6}}, "reference_compute": 1e19}, "not of the form"),
+        ({"coefficients": POWER | {"m_over_na_minus_6_at_reference": {"value": -9}}, "reference_compute": 1e19},
+         "gives m_over_na"),
+    ],
+)  # fmt: skip
+def test_a_law_that_is_damaged_is_refused_with_its_file(tmp_path, law, message):
+    given = laws_file(tmp_path / "laws.json", m_over_na=law)
+    with pytest.raises(ConfigError, match=rf"laws.json: the law m_over_na .*({message})|the law m_over_na ({message})"):
+        plan(compose("sweep", ["phase=2", "scale=7e19", "n_over_na=22", "num_widths=2", given]))
+
+
+def test_a_solved_width_that_rounds_out_of_its_interval_is_refused():
+    """Rule 3 holds for every quantity: d = 2400 would leave an unrounded L_d just below 0."""
+    words = ["phase=dense_share", "scale=3e20", "values=[0]", "rules.min_dense_layers=0", "rules.tolerance=0.9"]
+    with pytest.raises(InfeasibleError, match="dense_share=0: hidden_size=2400: widths above"):
+        plan(compose("sweep", words))
+
+
+def test_hyperparameters_are_varied_at_every_optimum_that_is_given():
+    rows = plan(compose("sweep", ["phase=hyperparameters", "scale=1e19", "m_over_na=[9,10]"])).rows
+    assert Counter(row.point.request.m_over_na for row in rows) == {9: 25, 10: 25}
+
+
 def test_laws_without_the_one_that_is_needed_say_what_they_have(tmp_path):
     given = laws_file(tmp_path / "laws.json", classical={})
     with pytest.raises(ConfigError, match=r"no optimal m_over_na is stated for budget 1e21: .*has classical"):
@@ -233,7 +265,7 @@ def test_infeasible_points_are_refused_or_skipped_and_told():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["phase=2", "values=[500]"], "500 is not a multiple of 8.*496 or 504"),
+        (["phase=2", "values=[500]"], "500 is not a multiple of 8.*496 or 504 would be"),
         (["phase=2", "values=[]"], "at least one"),
         (["phase=2", "num_widths=0"], "num_widths=0: a whole number"),
         (["phase=ratio", "num_widths=3"], r"num_widths=3 means nothing to the study ratio: it has values"),
@@ -245,8 +277,32 @@ def test_infeasible_points_are_refused_or_skipped_and_told():
         (["phase=dense_share", "values=[1]"], "must be below 1"),
         (["phase=granularity", "values=[-1]"], "must be positive"),
         (["phase=2", "infeasible=ignore"], "it must be refuse or skip"),
-        (["phase=hyperparameters", "studies.hyperparameters.batch_factors=[0]"], "0 is not above 0"),
+        (["phase=hyperparameters", "studies.hyperparameters.batch_factors=[0]"], "each must be above 0"),
         (["phase=1", "studies.grid.repeat_at=9"], "repeat_at=9: all, or lists"),
+        (["phase=2", "values=[nan]"], "nan is not finite"),
+        (["phase=2", "values=[7]"], "7 is not a multiple of 8.*: 8 would be"),
+        (["phase=hyperparameters", "studies.hyperparameters.batch_factors=[inf]"], "inf is not finite"),
+        (["phase=hyperparameters", "studies.hyperparameters.batch_factors=[1e300]"], "10000 at most"),
+        (["phase=1", "m_over_na=[6.0000001]"], "would have to be tried"),
+        (["phase=1", "m_over_na=[inf]"], "inf is not finite"),
+        (["phase=dense_share", "values=[-1]"], "must be at least 0"),
+        (["phase=ratio", "values=[1]"], "width_ratio=1: hidden_size=768 rounds to"),
+        (["phase=1", "limit=5"], "limit=5: a mapping is wanted"),
+        (["phase=1", "rules=5"], "rules=5: a mapping is wanted"),
+        (["phase=1", "scales=5"], "scales=5: a list of budgets is wanted"),
+        (["phase=1", "scales=[1]"], "scales=1: a mapping is wanted"),
+        (["phase=1", "scale=1e300"], "between 1e.06 and 1e.32"),
+        (["phase=1", "rules.hidden_size_step=1000000000000000000000"], "at most 65536"),
+        (["phase=1", "rules.min_dense_layers=99999999999999999999"], "at most 10000"),
+        (["phase=1", "rules.tolerance=1e300"], "at most 1"),
+        (["phase=1", "backbone.seq_length=10000000000000"], "seq_length is 1e.13: it must be at most"),
+        (["phase=1", "backbone.ffn_ratio=1e300"], "at most 10000"),
+        (["phase=1", "studies.grid.marks=5"], "studies.grid is not of the form"),
+        (["phase=rank", "studies.rank.configurations=5"], "studies.rank is not of the form"),
+        (["phase=rank", "studies.rank.configurations=[{m_over_na: 7}]"], "no 'n_over_na'"),
+        (["phase=rank", "scale=3e18", "studies.rank.num_widths=0"], "num_widths=0: a whole number"),
+        (["phase=classical", "studies.classical.shapes=5"], "studies.classical is not of the form"),
+        (["phase=classical", "studies.classical.n_over_na=abc"], "n_over_na"),
     ],
 )
 def test_what_a_study_cannot_use_is_refused(words, message):

@@ -5,11 +5,12 @@ import sys
 import time
 
 import pytest
+from omegaconf import OmegaConf
 
 from harness.cli import compose
 from harness.errors import ConfigError, DataError
 from harness.scales import budget_label
-from harness.sweep import plan, show, write
+from harness.sweep import plan, show, to_do, write
 from tests.conftest import REPOSITORY, command
 
 FIRST_COLUMNS = (
@@ -87,6 +88,9 @@ def test_show_prints_a_command_and_writes_nothing(tmp_path):
         (["phase=1", "m_over_na=[5]"], "m_over_na=5: .*above 6"),
         (["phase=1", "n_over_na=33"], "n_over_na=33: .*289/9"),
         (["phase=1", "m_over_na=[a]"], "a number or a list of numbers"),
+        (["phase=1", "+foo=1"], r"\+foo=1: there is no such option to add"),
+        (["phase=1", "~seed"], "~seed: options cannot be taken away"),
+        (["phase=1", "--foo"], "--foo: no such flag"),
         (["phse=1"], "unknown option 'phse'; did you mean 'phase'"),
         (["phase=1", "training.warmup_shar=0"], "did you mean 'training.warmup_share'"),
         (["phase=1", "backbone=dmo"], "backbone=dmo: no such choice; there are .*did you mean 'demo'"),
@@ -271,8 +275,25 @@ def test_a_sweep_grows_and_keeps_every_run(tmp_path, what):
     assert after[: len(before)] == before
     assert len(after) == len(before) + added.get(what, 36)
     assert (tmp_path / "sweeps/mine.jsonl").read_text().startswith(lines)
-    write(plan(compose("sweep", [*base, "scale=1e18"])))  # planned again as it was: nothing changes
-    assert rows_of(tmp_path, "mine") == after
+    for words in (
+        ["scale=1e18"],
+        [*GROWTH[what], "extend=true"],
+        GROWTH[what],
+    ):  # as it was, and as it grew: nothing changes
+        write(plan(compose("sweep", [*base, *words])))
+        assert rows_of(tmp_path, "mine") == after
+    with pytest.raises(
+        ConfigError, match=r"m_over_na: None -> 7|m_over_na: .* -> 7"
+    ):  # part of it, with settings of its own
+        write(plan(compose("sweep", [*base, "scale=1e18", "m_over_na=7"])))
+    with pytest.raises(ConfigError, match="is of phase=1, not refine"):
+        write(plan(compose("sweep", [f"root={tmp_path}", "phase=refine", "name=mine", "extend=true"])))
+    written = OmegaConf.load(tmp_path / "sweeps/mine.yaml")
+    assert written.scale == 1e18  # what it was first planned with
+    assert written.m_over_na is None
+    assert len(written.extensions) == 1  # and what was added
+    everything = sum(each.gpu_hours for each in to_do(plan(compose("sweep", [*base, "scale=1e18"]))))
+    assert everything > 1.01 * sum(row.estimate.gpu_hours for row in plan(compose("sweep", [*base, "scale=1e18"])).rows)
 
 
 def test_a_sweep_of_an_older_version_grows_with_its_columns(tmp_path):
