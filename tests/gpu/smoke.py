@@ -14,7 +14,7 @@ from harness.architecture import Architecture, Backbone
 from harness.experiment import Data, Experiment
 from harness.megatron.argv import Paths, command, megatron_argv
 from harness.megatron.options import JobOptions, Kernels
-from harness.resources import BYTES_PER_PARAMETER, Layout, estimate, layout
+from harness.resources import Layout, estimate, layout
 from harness.rundir import RunDirectory
 from harness.settings import named_cluster
 from tests import conftest
@@ -108,7 +108,7 @@ def report(run: RunDirectory, smoke: Smoke, log: str) -> str:
             f"  tokens/s   {result['tokens_per_second']:.4g}, a run of {expected.seconds:.0f} s predicted, "
             f"{result['wall_seconds']:.0f} s measured",
             f"  memory     {f'{max(measured) / 1e3:.2f} GB at most' if measured and smoke.layout.gpus else 'not counted here'} "
-            f"({BYTES_PER_PARAMETER * counts.megatron_params / 1e9:.2g} GB predicted for weights, gradients and optimizer)",
+            f"({f'{expected.memory.total / 1e9:.2g} GB' if expected.memory else 'nothing'} predicted)",
         ]
     )
 

@@ -47,7 +47,7 @@ def test_recomputation_changes_no_loss(trained, level):
     """Megatron takes the flags, trains to the same numbers, and the result says which runs are alike."""
     trainer, whole, _ = trained
     run = trainer.prepare(whole.experiment(), name=f"recompute-{level}")
-    done = trainer.train(run, *RECOMPUTE[level], keep=False)
+    done = trainer.train(run, *RECOMPUTE[level])
     assert done.returncode == 0, done.stderr[-3000:]
     assert run.result()["recompute"] == level
     assert [row["lm_loss"] for row in run.metrics()] == [row["lm_loss"] for row in whole.metrics()]
