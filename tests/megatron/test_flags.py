@@ -75,6 +75,11 @@ PUBLISHED = [  # of all six budgets: 12 of phase 1, 12 of phase 2 (its ends, the
     (["phase=refine"], [0, 13, 20, 28, 35, 48]),
     (["phase=rank"], [0, 40, 80, 120, 143]),
 ]
+QUICK = [  # of the same lists: one of each budget, with few layers, and the row d = 600 of table 17
+    (["phase=1"], [0, 36, 72, 108, 144, 180]),
+    (["phase=2"], [53, 63]),
+    (["phase=rank"], [0]),
+]
 OTHER_STUDIES = [
     (["phase=ratio"], [0, 12, 29]),
     (["phase=dense_share"], [0, 41]),
@@ -100,11 +105,17 @@ OTHER_BACKBONES = [
 
 @pytest.mark.parametrize(
     "cases",
-    [PUBLISHED, OTHER_STUDIES, DEMO, OTHER_BACKBONES],
-    ids=["published", "other studies", "demo", "other backbones"],
+    [
+        QUICK,
+        DEMO,
+        OTHER_BACKBONES,
+        pytest.param(PUBLISHED, marks=pytest.mark.slow),  # 288 experts a layer are many modules: minutes
+        pytest.param(OTHER_STUDIES, marks=pytest.mark.slow),
+    ],
+    ids=["nine published", "demo", "other backbones", "published", "other studies"],
 )
 def test_megatron_accepts_the_flags_and_counts_as_we_do(cases):
-    done = command("-c", CHECK, json.dumps(cases))
+    done = command("-c", CHECK, json.dumps(cases), timeout=1500)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = [json.loads(line.removeprefix("ROW ")) for line in done.stdout.splitlines() if line.startswith("ROW ")]
     assert len(rows) == sum(len(picks) for _, picks in cases)
