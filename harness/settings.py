@@ -74,6 +74,7 @@ class Settings:
             )
         self._studies: Any = OmegaConf.to_container(config.studies, resolve=True)
         self._recipe: Any = OmegaConf.to_container(config.training, resolve=True)
+        self._trainings: dict[tuple[Any, ...], Training] = {}
         self._built: dict[tuple[Any, ...], Backbone] = {}
         self._backbone: dict[str, Any] = {str(key): value for key, value in config.backbone.items() if key != "name"}
         if config.training.tokens not in TOKEN_RULES:
@@ -178,6 +179,10 @@ class Settings:
         recipe = dict(self._recipe)
         batch = global_batch_size or scale.global_batch_size
         per_width = recipe.pop("learning_rate_times_width", None)
+        width = hidden_size if per_width is not None else None
+        key = (scale, backbone.seq_length, tokens, width, seed, learning_rate_factor, batch)
+        if key in self._trainings:  # thousands of rows of a grid share one
+            return self._trainings[key]
         peak = scale.learning_rate
         if per_width is not None:
             peak = _number(per_width, "training.learning_rate_times_width", 1e-12, 1e30) / hidden_size
@@ -193,7 +198,7 @@ class Settings:
             )
         warmup, decay = (_phase(recipe, name, iterations, batch_tokens) for name in ("warmup", "decay"))
         recipe.pop("tokens", None)
-        return _build(
+        self._trainings[key] = _build(
             Training,
             {
                 "train_iters": iterations,
@@ -208,6 +213,7 @@ class Settings:
             },
             "training",
         )
+        return self._trainings[key]
 
     def tokens(
         self, scale: Scale, backbone: Backbone, architecture: Architecture, *, spend_budget: bool = False
