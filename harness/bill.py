@@ -3,15 +3,21 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harness.cost import print_bill
 from harness.quantities import short
 from harness.resources import Cluster, Estimate, Layout
 from harness.scales import budget_label
 from harness.studies import Point
+from harness.trunks import TRUNK, savings
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MARKS = {
     "inferred": "the target M is the one that reproduces the published tables; it is up to 10% off the paper's Table 2",
+    TRUNK: "the stable phase of the branches that name it, with a checkpoint at each step where one leaves (docs/branches.md)",
     "extrapolated": "the budget is not in the backbone's table: heads, learning rate and batch follow rules and fitted laws",
 }
 """What the marks of rows mean."""
@@ -73,9 +79,20 @@ def print_plan(rows: Sequence[Row], cluster: Cluster) -> None:
         console.print(f"(the first and the last {ENDS} of {len(rows):,} runs; all of them are in the sweep's .csv)")
     console.print("budget: nominal; C = M D as realised; off: the largest deviation of M, N_a and N from their targets")
     print_bill(rows, cluster, console)
+    _print_savings(rows, console)
     for mark, meaning in MARKS.items():
         if any(mark in row.point.marks for row in rows):
             console.print(f"{mark}: {meaning}")
+
+
+def _print_savings(rows: Sequence[Row], console: "Console") -> None:
+    """What shared trunks save, where there are any."""
+    saved = savings([row.point.experiment for row in rows])
+    if saved.trunks:
+        console.print(
+            f"{saved.branches} branches of {saved.trunks} trunks: {saved.shared:.3e} FLOPs (Megatron) for the whole sweep, alone "
+            f"{saved.alone:.3e}, a factor of {saved.factor:.3f}; a branch's hours and tokens in the bill are those of its decay"
+        )
 
 
 def deviations(row: Row) -> tuple[float, float, float]:

@@ -152,7 +152,8 @@ def check_size(experiment: Experiment) -> None:
     slack = _blend_slack(data, experiment.backbone.seq_length)
     why = f" ({data.blend}; part of that is lost to whole sequences)" if data.blend else ""
     have = int(data.train_tokens * training.epochs)
-    if (need := experiment.tokens + 1 + slack) > have:
+    asked = max(experiment.tokens, training.dataset_iters * experiment.batch_tokens)  # a trunk's runs all ask for as much
+    if (need := asked + 1 + slack) > have:
         offers = f"blend {data.name!r} gives {data.train_tokens:,} until its first part runs out{why}"
         raise DataError(
             f"run {experiment.run_id} trains on {need:,} tokens, but "
