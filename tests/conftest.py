@@ -59,5 +59,5 @@ def dataset(tmp_path_factory) -> tuple[Path, Data]:
 
     directory = tmp_path_factory.mktemp("dataset")
     return directory, prepare(
-        read_corpus(str(REPOSITORY / "harness")), directory, name="own-source", validation_share=0.3
+        read_corpus(str(REPOSITORY / "harness" / "**" / "*.py")), directory, name="own-source", validation_share=0.3
     )
