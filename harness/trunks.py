@@ -9,9 +9,11 @@ have one warm-up and ask the dataset for one number of samples: its order depend
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from harness.errors import ConfigError
 from harness.experiment import Experiment, Training
+from harness.files import read_json_lines, read_text
 from harness.studies.study import Point
 
 TRUNK = "trunk"
@@ -157,3 +159,15 @@ def refuse_other_trunks(present: Iterable[Experiment], added: Iterable[Experimen
 
 def _bare(trunk: Experiment) -> Experiment:
     return _change(trunk, train_iters=1, warmup_iters=0, decay_iters=0, dataset_iters=0, branch_points="")
+
+
+def branches_of(root: Path, trunk: str) -> list[str]:
+    """Run ids of the branches that any sweep under `root` has planned of the trunk with run id `trunk`."""
+    found: dict[str, None] = {}
+    for path in sorted((root / "sweeps").glob("[!.]*.jsonl")):
+        if trunk not in (read_text(path) or ""):
+            continue
+        for value in read_json_lines(path):
+            if value.get("training", {}).get("trunk") == trunk:
+                found[Experiment.from_canonical(value).run_id] = None
+    return list(found)

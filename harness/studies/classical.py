@@ -1,6 +1,13 @@
-"""IsoFLOP sets around M_opt(C) (section 4.2.1): sizes x budgets with D = C / M, in the shapes that the configuration states."""
+"""IsoFLOP sets around M_opt(C) (section 4.2.1): sizes x budgets with D = C / M, in the shapes that the configuration states.
 
-from collections.abc import Iterator
+With ``wsd.share_trunk=true`` the sizes are those of one ladder common to all budgets, so that budgets have models in common, whose
+runs share a trunk. For that, learning rate and batch follow the model, not the budget: they are those of the table's budget whose
+M_opt is nearest in log M, as the heads do through ``shapes``.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from harness.accounting import score_flops
 from harness.architecture import Backbone
@@ -16,9 +23,13 @@ def classical(settings: Settings, scale: Scale) -> Iterator[Request]:
     """Sizes around the budget's M, each with the tokens that spend the budget."""
     refuse_options(settings, "classical", ("m_over_na", "n_over_na", "values", "num_widths"), "studies.classical.*")
     own = settings.study("classical")
-    for size in numbers(own["sizes"] or [], "studies.classical.sizes"):
-        if not size > 0:
-            raise ConfigError(f"studies.classical.sizes: {size:g} is not above 0")
+    sizes = numbers(own["sizes"] or [], "studies.classical.sizes")
+    if not min(sizes) > 0:
+        raise ConfigError(f"studies.classical.sizes: {min(sizes):g} is not above 0")
+    repeat_at, recipes = own.get("repeat_at"), dict[float, Scale]()
+    if settings.share_trunk and own.get("ladder") is not None:
+        sizes, recipes, repeat_at = _ladder(settings, scale, own["ladder"], sizes, repeat_at)
+    for size in sizes:
         flops = size * scale.flops_per_token
         shape = next((shape for shape in own["shapes"] if flops <= shape["up_to"]), None)
         if shape is None:
@@ -29,9 +40,42 @@ def classical(settings: Settings, scale: Scale) -> Iterator[Request]:
             flops_per_token=flops,
             m_over_na=shape["m_over_na"] if "m_over_na" in shape else _density(backbone, flops, shape["num_layers"]),
             n_over_na=own["n_over_na"],
-            repeated=is_repeated(own.get("repeat_at"), sizes=size),
+            repeated=is_repeated(repeat_at, sizes=size),
             spend_budget=True,
+            recipe=recipes.get(size),
         )
+
+
+def _ladder(
+    settings: Settings, scale: Scale, ratio: Any, sizes: list[float], repeat_at: Any
+) -> tuple[list[float], dict[float, Scale], Any]:
+    """The rungs within the budget's range of `sizes` (times its M_opt), the recipe of each, and which are repeated.
+
+    The ladder begins at M_opt of the table's least budget and goes both ways by `ratio`. In the place of a repeated size stands
+    the rung nearest to it.
+    """
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not ratio > 1:
+        raise ConfigError(
+            f"studies.classical.ladder={ratio}: the ratio of neighbouring sizes is wanted, above 1, or null for each budget's own"
+        )
+    anchor = min(settings.scales, key=lambda one: one.compute).flops_per_token
+    low, high = (math.log(pick(sizes) * scale.flops_per_token / anchor, ratio) for pick in (min, max))
+    rungs = [anchor * ratio**k for k in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)]
+    if not rungs:
+        raise ConfigError(
+            f"studies.classical.ladder={ratio:g} has no size between {min(sizes):g} and {max(sizes):g} times M_opt of "
+            f"{scale.label}: choose a smaller ratio, or further sizes"
+        )
+    found = {rung / scale.flops_per_token: _nearest(rung, settings.scales) for rung in rungs}
+    if isinstance(repeat_at, dict) and "sizes" in repeat_at:
+        near = [min(found, key=lambda size: abs(math.log(size / wanted))) for wanted in repeat_at["sizes"]]
+        repeat_at = {**repeat_at, "sizes": near}
+    return list(found), found, repeat_at
+
+
+def _nearest(flops: float, table: Sequence[Scale]) -> Scale:
+    """The budget of `table` whose M_opt is nearest to `flops` in log M."""
+    return min(table, key=lambda scale: abs(math.log(scale.flops_per_token / flops)))
 
 
 def _density(backbone: Backbone, flops: float, num_layers: float) -> float:
