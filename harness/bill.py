@@ -50,8 +50,9 @@ def print_plan(rows: Sequence[Row], cluster: Cluster) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 170)
     table = Table(box=None, header_style="bold", pad_edge=False)
     names = "run budget C M D N_a N M/N_a N/N_a d L_d+L_m d_m heads lr batch steps seed off".split()
-    for name in names:
-        table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
+    shared = any(row.point.experiment.training.trunk for row in rows)
+    for name in [*names, "trunk"] if shared else names:
+        table.add_column(name, justify="left" if name in ("run", "trunk") else "right", no_wrap=True)
     shown = rows if len(rows) <= MOST_ROWS else [*rows[:ENDS], *rows[-ENDS:]]
     for row in shown:
         experiment = row.point.experiment
@@ -73,6 +74,7 @@ def print_plan(rows: Sequence[Row], cluster: Cluster) -> None:
             str(training.train_iters),
             str(training.seed),
             f"{max(deviations(row), key=abs):+.1%}",
+            *([training.trunk or (training.branch_points and "is one") or "-"] if shared else []),
         )
     console.print(table)
     if len(shown) < len(rows):
@@ -90,8 +92,8 @@ def _print_savings(rows: Sequence[Row], console: "Console") -> None:
     saved = savings([row.point.experiment for row in rows])
     if saved.trunks:
         console.print(
-            f"{saved.branches} branches of {saved.trunks} trunks: {saved.shared:.3e} FLOPs (Megatron) for the whole sweep, alone "
-            f"{saved.alone:.3e}, a factor of {saved.factor:.3f}; a branch's hours and tokens in the bill are those of its decay"
+            f"\n{saved.branches} branches of {saved.trunks} trunks: {saved.shared:.3e} FLOPs (Megatron) in place of "
+            f"{saved.alone:.3e}, each run alone: a factor of {saved.factor:.3f}.\nOf a branch, the bill counts its decay only."
         )
 
 

@@ -90,7 +90,8 @@ def estimate(
             else None
         ),
         cost=None if cluster.price_per_gpu_hour is None else hours * cluster.price_per_gpu_hour,
-        checkpoint_bytes=checkpoint_bytes(counts.megatron_params, training.precision) * max(1, len(training.kept_steps)),
+        checkpoint_bytes=checkpoint_bytes(counts.megatron_params, training.precision)
+        * max(1, len(training.kept_steps)),
         measured_on=achieved.runs if achieved else 0,
     )
 

@@ -356,6 +356,11 @@ def main(config: DictConfig) -> int:
 
 def _print_left_out(sweep: Sweep) -> None:
     """Points that are no experiment of their own: infeasible, or equal to another after rounding."""
+    asked = OmegaConf.select(sweep.config, "wsd.share_trunk")
+    if asked and not any(row.point.experiment.training.trunk for row in sweep.rows):
+        print(
+            "wsd.share_trunk=true: no two runs differ in their token count only, so there is no trunk (docs/branches.md)"
+        )
     if sweep.repeated:
         print(f"{sweep.repeated} points round to an experiment that the sweep has already; each is trained once")
     if sweep.skipped:

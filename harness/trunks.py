@@ -137,28 +137,47 @@ def savings(experiments: Sequence[Experiment]) -> Savings:
 
 
 def refuse_other_trunks(present: Iterable[Experiment], added: Iterable[Experiment]) -> None:
-    """Refuse to extend a sweep by runs that would need another trunk than its own: none of its runs could serve both.
+    """Refuse to extend a sweep by runs that need another trunk than its own, or that it has already, with another trunk.
 
     Raises:
-        ConfigError: with both trunks.
+        ConfigError: with both.
     """
-    before = {_bare(trunk): trunk for trunk in present if trunk.training.branch_points}
-    for trunk in added:
-        if not trunk.training.branch_points:
+    trunks: dict[Experiment, Experiment] = {}
+    runs: dict[Experiment, Experiment] = {}
+    for experiment in present:
+        (trunks if experiment.training.branch_points else runs)[_unshared(experiment)] = experiment
+    why = (
+        "another budget (or wsd.share_trunk) makes other trunks, and all their branches are other runs. Give the "
+        "larger plan another name=; runs of this one stay as they are"
+    )
+    for experiment in added:
+        new = experiment.training
+        other = (trunks if new.branch_points else runs).get(_unshared(experiment))
+        if other is None or other == experiment:
             continue
-        other = before.get(_bare(trunk))
-        if other is not None and other != trunk:
+        old = other.training
+        if new.branch_points:
             raise ConfigError(
-                f"the sweep has trunk {other.run_id} (branches at steps {other.training.branch_points}, a dataset for "
-                f"{other.training.dataset_iters} steps), and the new plan's is {trunk.run_id} (at "
-                f"{trunk.training.branch_points}, for {trunk.training.dataset_iters}): another budget makes other trunks, and "
-                "all their branches are other runs. Give the larger plan another name=; finished runs of this one stay "
-                "as they are"
+                f"the sweep has trunk {other.run_id} (branches at steps {old.branch_points}, a dataset for {old.dataset_iters} "
+                f"steps), and the new plan needs {experiment.run_id} (at {new.branch_points}, for {new.dataset_iters}): {why}"
+            )
+        if old.trunk or new.trunk:
+            raise ConfigError(
+                f"the sweep has run {other.run_id} ({_kind(other)}), which would be {experiment.run_id} ({_kind(experiment)}) in "
+                f"the new plan: {why}"
             )
 
 
-def _bare(trunk: Experiment) -> Experiment:
-    return _change(trunk, train_iters=1, warmup_iters=0, decay_iters=0, dataset_iters=0, branch_points="")
+def _unshared(experiment: Experiment) -> Experiment:
+    """A run without what sharing changes; a trunk also without its length."""
+    changes: dict[str, int | str] = {"warmup_iters": 0, "dataset_iters": 0, "trunk": "", "branch_points": ""}
+    if experiment.training.branch_points:
+        changes["train_iters"] = 1
+    return _change(experiment, **changes)
+
+
+def _kind(run: Experiment) -> str:
+    return f"a branch of trunk {run.training.trunk}" if run.training.trunk else "a whole run"
 
 
 def branches_of(root: Path, trunk: str) -> list[str]:

@@ -1,8 +1,8 @@
 """Train a sweep on this machine: ``python -m launch.local sweep=NAME``; the same command resumes it.
 
 Runs are separate processes, longest first, a branch once its trunk has come to its branch point, as many side by side as there
-are cores (or GPUs), forked from one server that has imported Megatron. Ctrl-C lets them save a checkpoint and stops; a second Ctrl-C stops at once. A failing run
-never stops the others.
+are cores (or GPUs), forked from one server that has imported Megatron. Ctrl-C lets them save a checkpoint and stops; a second
+Ctrl-C stops at once. A failing run never stops the others, except the branches that need its checkpoint.
 """
 
 import dataclasses
@@ -153,9 +153,7 @@ def installed_kernels() -> Kernels:
 class _Session:
     """One launch: the queue, the running children, and the signals."""
 
-    def __init__(
-        self, launcher: LocalLauncher, sweep: WrittenSweep, jobs: list[Job], tally: Tally, progress: Progress
-    ):
+    def __init__(self, launcher: LocalLauncher, sweep: WrittenSweep, jobs: list[Job], tally: Tally, progress: Progress):
         self.launcher = launcher
         self.trunks = {one.run_id: one for one in sweep.experiments if one.training.branch_points}
         self.waiting = list(jobs)
@@ -271,7 +269,9 @@ class _Session:
 
     def _release_trunk(self, job: Job) -> None:
         """A trunk or a branch of it ended: remove the trunk's checkpoints if nobody needs them any more."""
-        trunk = job.experiment if job.experiment.training.branch_points else self.trunks.get(job.experiment.training.trunk)
+        trunk = (
+            job.experiment if job.experiment.training.branch_points else self.trunks.get(job.experiment.training.trunk)
+        )
         if trunk is not None and release(job.run.root, trunk, self.launcher.keep_checkpoints):
             self.progress.note(f"removed the checkpoints of trunk {trunk.run_id}: its branches are done")
 

@@ -27,9 +27,7 @@ def why_never(job: Job, active: Collection[str]) -> str | None:
     trunk, step = trunk_of(job.run, job.experiment), training.first_iters
     status = trunk.status()
     if status.state == "done":
-        return (
-            f"its trunk {training.trunk} is done and holds no checkpoint of step {step}; remove {trunk.path} to train it again"
-        )
+        return f"its trunk {training.trunk} is done and holds no checkpoint of step {step}; remove {trunk.path} to train it again"
     message = status.attempts[-1].message if status.attempts else None
     return f"its trunk {training.trunk} came to no checkpoint of step {step}: {status.state}{f' ({message})' if message else ''}"
 
@@ -42,7 +40,10 @@ def release(root: Path, trunk: Experiment, keep: str) -> bool:
     run = RunDirectory(root, trunk.run_id)
     if keep == "all" or not run.checkpoints.exists() or run.status().state != "done":
         return False
-    if any(RunDirectory(root, branch).status().state not in ("done", "diverged") for branch in branches_of(root, run.run_id)):
+    if any(
+        RunDirectory(root, branch).status().state not in ("done", "diverged")
+        for branch in branches_of(root, run.run_id)
+    ):
         return False
     if keep == "none":
         shutil.rmtree(run.checkpoints, ignore_errors=True)

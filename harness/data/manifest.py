@@ -152,7 +152,9 @@ def check_size(experiment: Experiment) -> None:
     slack = _blend_slack(data, experiment.backbone.seq_length)
     why = f" ({data.blend}; part of that is lost to whole sequences)" if data.blend else ""
     have = int(data.train_tokens * training.epochs)
-    asked = max(experiment.tokens, training.dataset_iters * experiment.batch_tokens)  # a trunk's runs all ask for as much
+    asked = max(
+        experiment.tokens, training.dataset_iters * experiment.batch_tokens
+    )  # a trunk's runs all ask for as much
     if (need := asked + 1 + slack) > have:
         offers = f"blend {data.name!r} gives {data.train_tokens:,} until its first part runs out{why}"
         raise DataError(

@@ -105,17 +105,25 @@ def branching(run: RunDirectory, program: Program) -> Branching:
         return said
     experiment = run.experiment()
     planned = _of_experiment(run, experiment)
-    for name, flag in (("dataset_iters", "--dataset-iters"), ("kept_steps", "--branch-points"), ("branch_point", "--branch-point")):
+    for name, flag in (
+        ("dataset_iters", "--dataset-iters"),
+        ("kept_steps", "--branch-points"),
+        ("branch_point", "--branch-point"),
+    ):
         if getattr(said, name) not in (getattr(Branching, name), getattr(planned, name)):
             raise RunError(
                 f"{run.path} is the directory of an experiment with {name}={getattr(planned, name)}, but the command says {flag} "
                 f"{getattr(said, name)}: give another --run-dir"
             )
     if said.trunk is not None and planned.trunk is None:
-        raise RunError(f"{run.path} is the directory of a run that is no branch, but the command says --trunk {said.trunk.path}")
+        raise RunError(
+            f"{run.path} is the directory of a run that is no branch, but the command says --trunk {said.trunk.path}"
+        )
     if said.trunk is None:
         return planned
-    return Branching(**(vars(planned) | {"trunk": said.trunk}))  # the trunk may lie elsewhere; its checkpoint names its run
+    return Branching(
+        **(vars(planned) | {"trunk": said.trunk})
+    )  # the trunk may lie elsewhere; its checkpoint names its run
 
 
 def _of_experiment(run: RunDirectory, experiment: Experiment) -> Branching:
@@ -135,7 +143,9 @@ def _of_program(program: Program) -> Branching:
     except ValueError:
         raise RunError(f"--branch-points {program.branch_points}: steps separated by commas are wanted") from None
     if bool(program.trunk) != bool(program.branch_point):
-        raise RunError("--trunk and --branch-point belong together: the trunk's run directory, and the step it is left at")
+        raise RunError(
+            "--trunk and --branch-point belong together: the trunk's run directory, and the step it is left at"
+        )
     if program.dataset_iters < 0 or program.branch_point < 0 or any(step < 1 for step in kept):
         raise RunError("--dataset-iters, --branch-point and --branch-points are numbers of steps, and none is negative")
     return Branching(

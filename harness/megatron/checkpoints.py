@@ -27,9 +27,7 @@ TRACKER = "latest_checkpointed_iteration.txt"
 class Checkpoints:
     """The checkpoints of one run, as seen by one rank of one attempt."""
 
-    def __init__(
-        self, run: RunDirectory, *, keep: str, minutes: float, writer: bool, kept_steps: tuple[int, ...] = ()
-    ):
+    def __init__(self, run: RunDirectory, *, keep: str, minutes: float, writer: bool, kept_steps: tuple[int, ...] = ()):
         """`keep`: none, last or all; `minutes` of wall time between saves, 0 for none; `writer`: this rank tidies up.
 
         `kept_steps`: of a trunk, the steps where branches leave it: each is saved, and stays until a launcher removes it.

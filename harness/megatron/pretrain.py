@@ -53,7 +53,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dataset-iters", type=int, default=0, help="steps' worth of samples to ask the dataset for")
     parser.add_argument("--branch-points", default="", help="of a trunk: steps whose checkpoints stay, as in 40,80")
     parser.add_argument("--trunk", default="", help="of a branch: the trunk's run directory")
-    parser.add_argument("--branch-point", type=int, default=0, help="of a branch: the trunk's step that it goes on from")
+    parser.add_argument(
+        "--branch-point", type=int, default=0, help="of a branch: the trunk's step that it goes on from"
+    )
     own, flags = parser.parse_known_args(argv)
     options = vars(own)
     try:

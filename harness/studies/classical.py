@@ -1,8 +1,8 @@
 """IsoFLOP sets around M_opt(C) (section 4.2.1): sizes x budgets with D = C / M, in the shapes that the configuration states.
 
-With ``wsd.share_trunk=true`` the sizes are those of one ladder common to all budgets, so that budgets have models in common, whose
-runs share a trunk. For that, learning rate and batch follow the model, not the budget: they are those of the table's budget whose
-M_opt is nearest in log M, as the heads do through ``shapes``.
+With ``wsd.share_trunk=true`` the sizes are those of one ladder common to all budgets, so that budgets have models in common,
+whose runs share a trunk. For that, learning rate and batch follow the model, not the budget: they are those of the table's budget
+whose M_opt is nearest in log M. (The heads follow the model through ``shapes``, as ever.)
 """
 
 import math

@@ -168,7 +168,7 @@ def test_a_branch_of_another_seed_needs_the_trunk_of_that_seed(trained_trunk, da
 
 
 def test_a_torn_branch_point_is_no_branch_point(trained_trunk, dataset, tmp_path):
-    trainer, trunk = trained_trunk
+    _, trunk = trained_trunk
     shutil.copytree(trunk.path, tmp_path / "runs" / trunk.run_id)
     elsewhere = Trainer(tmp_path, dataset[0])
     branch = elsewhere.prepare(branch_of(trunk.experiment(), alone(dataset[1], "short")))
