@@ -26,11 +26,11 @@ def classical(settings: Settings, scale: Scale) -> Iterator[Request]:
     sizes = numbers(own["sizes"] or [], "studies.classical.sizes")
     if not min(sizes) > 0:
         raise ConfigError(f"studies.classical.sizes: {min(sizes):g} is not above 0")
-    repeat_at, recipes = own.get("repeat_at"), dict[float, Scale]()
-    if settings.share_trunk and own.get("ladder") is not None:
-        sizes, recipes, repeat_at = _ladder(settings, scale, own["ladder"], sizes, repeat_at)
-    for size in sizes:
-        flops = size * scale.flops_per_token
+    models = {size * scale.flops_per_token: is_repeated(own.get("repeat_at"), sizes=size) for size in sizes}
+    common = settings.share_trunk and own.get("ladder") is not None
+    if common:
+        models = _on_ladder(settings.scales, scale, own["ladder"], models)
+    for flops, repeated in models.items():
         shape = next((shape for shape in own["shapes"] if flops <= shape["up_to"]), None)
         if shape is None:
             raise ConfigError(f"studies.classical.shapes has no shape for M = {flops:.4g}: add one with a larger up_to")
@@ -40,37 +40,32 @@ def classical(settings: Settings, scale: Scale) -> Iterator[Request]:
             flops_per_token=flops,
             m_over_na=shape["m_over_na"] if "m_over_na" in shape else _density(backbone, flops, shape["num_layers"]),
             n_over_na=own["n_over_na"],
-            repeated=is_repeated(repeat_at, sizes=size),
+            repeated=repeated,
             spend_budget=True,
-            recipe=recipes.get(size),
+            recipe=_nearest(flops, settings.scales) if common else None,
         )
 
 
-def _ladder(
-    settings: Settings, scale: Scale, ratio: Any, sizes: list[float], repeat_at: Any
-) -> tuple[list[float], dict[float, Scale], Any]:
-    """The rungs within the budget's range of `sizes` (times its M_opt), the recipe of each, and which are repeated.
+def _on_ladder(table: Sequence[Scale], scale: Scale, ratio: Any, models: dict[float, bool]) -> dict[float, bool]:
+    """The M of the ladder within the range of `models` (M -> whether it is repeated), in the same form.
 
-    The ladder begins at M_opt of the table's least budget and goes both ways by `ratio`. In the place of a repeated size stands
-    the rung nearest to it.
+    The ladder begins at M_opt of the least budget of `table` and goes both ways by `ratio`. A repeated M makes the rung nearest to
+    it a repeated one.
     """
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not ratio > 1:
         raise ConfigError(
             f"studies.classical.ladder={ratio}: the ratio of neighbouring sizes is wanted, above 1, or null for each budget's own"
         )
-    anchor = min(settings.scales, key=lambda one: one.compute).flops_per_token
-    low, high = (math.log(pick(sizes) * scale.flops_per_token / anchor, ratio) for pick in (min, max))
+    anchor = min(table, key=lambda one: one.compute).flops_per_token
+    low, high = (math.log(pick(models) / anchor, ratio) for pick in (min, max))
     rungs = [anchor * ratio**k for k in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)]
     if not rungs:
         raise ConfigError(
-            f"studies.classical.ladder={ratio:g} has no size between {min(sizes):g} and {max(sizes):g} times M_opt of "
+            f"studies.classical.ladder={ratio:g} has no M between {min(models):.4g} and {max(models):.4g}, the range of "
             f"{scale.label}: choose a smaller ratio, or further sizes"
         )
-    found = {rung / scale.flops_per_token: _nearest(rung, settings.scales) for rung in rungs}
-    if isinstance(repeat_at, dict) and "sizes" in repeat_at:
-        near = [min(found, key=lambda size: abs(math.log(size / wanted))) for wanted in repeat_at["sizes"]]
-        repeat_at = {**repeat_at, "sizes": near}
-    return list(found), found, repeat_at
+    repeated = {min(rungs, key=lambda rung: abs(math.log(rung / flops))) for flops, again in models.items() if again}
+    return {rung: rung in repeated for rung in rungs}
 
 
 def _nearest(flops: float, table: Sequence[Scale]) -> Scale:

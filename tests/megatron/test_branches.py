@@ -75,7 +75,8 @@ def test_a_trunk_keeps_its_learning_rate_and_its_branch_points_only(trained_trun
     _, trunk = trained_trunk
     assert steps_saved(trunk) == [8, 14]  # saved after every step, and pruned
     assert losses(trunk) == losses(long_alone)[:14]
-    assert {rate for step, rate in rates(trunk) if step >= 2} == {pytest.approx(0.01)}
+    assert len({rate for step, rate in rates(trunk) if step > 2}) == 1
+    assert rates(trunk)[-1][1] == pytest.approx(0.01)
     assert trunk.status().state == "done"
     assert trunk.result()["trunk"] is None
 
@@ -140,12 +141,11 @@ def test_a_trunk_and_a_branch_that_are_killed_go_on_to_the_same_numbers(tmp_path
     assert can_start(branch, branch.experiment())
     train_until_killed(trainer, branch, 16)  # before it saved: it begins at the trunk once more
     train_until_killed(trainer, branch, 18, "--checkpoint-minutes", "1e-6")
-    shutil.rmtree(trunk.path)  # it has a checkpoint of its own now
+    shutil.rmtree(trunk.checkpoints)  # it has a checkpoint of its own now
     assert can_start(branch, branch.experiment())
     assert trainer.train(branch).returncode == 0
-    assert [attempt.first_step for attempt in branch.status().attempts] == [14, 14, 17]
-    assert losses(branch) == losses(long_alone)[14:]
-    assert branch.result()["final_validation_loss"] == long_alone.result()["final_validation_loss"]
+    assert branch.status().attempts[-1].first_step == 18
+    equal_runs(branch, long_alone, 14)
 
 
 def test_a_branch_of_another_seed_needs_the_trunk_of_that_seed(trained_trunk, dataset):
