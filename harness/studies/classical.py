@@ -49,8 +49,8 @@ def classical(settings: Settings, scale: Scale) -> Iterator[Request]:
 def _on_ladder(table: Sequence[Scale], scale: Scale, ratio: Any, models: dict[float, bool]) -> dict[float, bool]:
     """The M of the ladder within the range of `models` (M -> whether it is repeated), in the same form.
 
-    The ladder begins at M_opt of the least budget of `table` and goes both ways by `ratio`. A repeated M makes the rung nearest to
-    it a repeated one.
+    The ladder begins at M_opt of the least budget of `table` and goes both ways by `ratio`. A repeated M makes the rung nearest
+    to it a repeated one.
     """
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not ratio > 1:
         raise ConfigError(

@@ -1,6 +1,7 @@
 """Planning of trunks and branches: what they share, what they save, how a sweep with them grows."""
 
 import csv
+import itertools
 import json
 from dataclasses import replace
 
@@ -86,7 +87,7 @@ def test_every_budget_takes_the_rungs_in_its_range_and_spends_itself(paper):
         assert run.tokens * run.counts.flops_per_token == pytest.approx(row.point.compute, rel=1e-3)
     assert sorted(map(len, asked.values())) == [4, 4, 4, 4, 4, 5]
     ladder = sorted({size for sizes in asked.values() for size in sizes})
-    assert all(high / low == pytest.approx(2) for low, high in zip(ladder, ladder[1:], strict=False))
+    assert all(high / low == pytest.approx(2) for low, high in itertools.pairwise(ladder))
     assert 0.2672e9 in [pytest.approx(size) for size in ladder]
 
 

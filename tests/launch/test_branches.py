@@ -46,9 +46,9 @@ def test_branches_start_at_their_branch_points_and_then_the_trunk_s_checkpoints_
     assert not sweep.trunk.checkpoints.exists()
     # the branch that leaves first did not wait for the end of its trunk
     first = min(sweep.branches, key=lambda run: run.status().attempts[0].first_step)
-    assert [run.status().attempts[0].first_step for run in (first,)] == [sweep.points[0]]
+    assert first.status().attempts[0].first_step == sweep.points[0]
     assert first.status().attempts[0].started < sweep.trunk.status().attempts[0].ended
-    assert [row["step"] for row in first.metrics()][0] == sweep.points[0] + 1
+    assert next(row["step"] for row in first.metrics()) == sweep.points[0] + 1
     again = sweep.launch()
     assert again.returncode == 0
     assert "3 of 3 runs are done; nothing to train" in again.stdout
@@ -95,7 +95,8 @@ def test_checkpoints_stay_while_a_branch_of_another_sweep_needs_them(sweep, data
     point = next(line for line in text.splitlines() if f'"trunk":"{sweep.trunk.run_id}"' in line)
     steps = re.search(r'"train_iters":(\d+)', point)
     decay = re.search(r'"decay_iters":(\d+)', point)
-    assert steps and decay
+    assert steps
+    assert decay
     shorter = point.replace(steps[0], f'"train_iters":{int(steps[1]) - 1}')
     shorter = shorter.replace(decay[0], f'"decay_iters":{int(decay[1]) - 1}')
     (sweep.root / "sweeps" / "other.jsonl").write_text(text + shorter + "\n")  # another decay from the same step
