@@ -1,14 +1,17 @@
 """A sweep of a trunk and its branches, launched here with real Megatron workers."""
 
 import csv
+import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from analysis.collect import collect
 from harness.rundir import RunDirectory
 from harness.sweepfile import read_experiments
+from launch.trunks import startable, why_never
 from tests.conftest import command
 
 # one size, common to two budgets: a trunk and two branches
@@ -44,10 +47,8 @@ def test_branches_start_at_their_branch_points_and_then_the_trunk_s_checkpoints_
     assert set(ended) == {run.run_id for run in [sweep.trunk, *sweep.branches]}
     assert f"removed the checkpoints of trunk {sweep.trunk.run_id}" in done.stdout
     assert not sweep.trunk.checkpoints.exists()
-    # the branch that leaves first did not wait for the end of its trunk
     first = min(sweep.branches, key=lambda run: run.status().attempts[0].first_step)
     assert first.status().attempts[0].first_step == sweep.points[0]
-    assert first.status().attempts[0].started < sweep.trunk.status().attempts[0].ended
     assert next(row["step"] for row in first.metrics()) == sweep.points[0] + 1
     again = sweep.launch()
     assert again.returncode == 0
@@ -65,6 +66,23 @@ def test_branches_start_at_their_branch_points_and_then_the_trunk_s_checkpoints_
     assert late.returncode == 1
     assert re.search(rf"left out {sweep.branches[0].run_id} .* is done and holds no checkpoint of step", late.stdout)
     assert f"remove {sweep.trunk.path} to train it again" in late.stdout
+
+
+def test_a_branch_starts_once_its_checkpoint_is_whole_and_not_before(sweep):
+    experiments = read_experiments(sweep.root, "shared")
+    jobs = [SimpleNamespace(run=run, experiment=experiments[run.run_id], label=run.run_id) for run in sweep.branches]
+    first, last = sorted(jobs, key=lambda job: job.experiment.training.first_iters)
+    assert startable([last, first]) is None
+    assert why_never(first, active={sweep.trunk.run_id}) is None  # its trunk may still bring it there
+    assert "came to no checkpoint" in why_never(first, active=set())
+    point = sweep.trunk.checkpoints / f"iter_{sweep.points[0]:07d}"
+    point.mkdir(parents=True)
+    (point / "model_optim_rng.pt").write_text("being written")
+    assert startable([last, first]) is None
+    (point / "run.json").write_text(json.dumps({"run_id": sweep.trunk.run_id, "step": sweep.points[0]}))
+    assert startable([last, first]) is first  # while the trunk goes on to its last branch point
+    assert why_never(first, active=set()) is None  # and even if it never comes there
+    assert why_never(last, active=set()) is not None
 
 
 def test_with_keep_checkpoints_the_last_one_of_a_trunk_stays(sweep):
