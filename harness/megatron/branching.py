@@ -47,7 +47,8 @@ class Branching:
         if not isinstance(beside, dict) or beside.get("step") != self.branch_point:
             raise RunError(
                 f"this branch goes on from step {self.branch_point} of trunk {self.trunk.run_id}, and {path} holds no whole "
-                f"checkpoint: train the trunk first (launch.local does, or run {self.trunk.path}/command.txt)"
+                "checkpoint: train the trunk first (launch.local does, or its command.txt; if it is done already, remove its "
+                "directory before)"
             )
         if self.trunk_id is not None and beside.get("run_id") != self.trunk_id:
             raise RunError(

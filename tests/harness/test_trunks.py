@@ -188,7 +188,7 @@ def test_a_trunk_or_branch_that_cannot_be_is_refused(changes, message):
 
 def test_a_trunk_s_runs_need_the_longest_one_s_tokens():
     branch = tiny_experiment(replace(DATA, train_tokens=1900), trunk="abc", dataset_iters=15)  # 12 x 128 tokens itself
-    with pytest.raises(DataError, match="1,921 tokens, but"):
+    with pytest.raises(DataError, match="shares a trunk with a run that trains on 1,921 tokens, but"):
         check_size(branch)
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from analysis.collect import collect
-from harness.rundir import RunDirectory
+from harness.rundir import RunDirectory, Status
 from harness.sweepfile import read_experiments
 from launch.trunks import startable, why_never
 from tests.conftest import command
@@ -82,7 +82,8 @@ def test_a_branch_starts_once_its_checkpoint_is_whole_and_not_before(sweep):
     (point / "run.json").write_text(json.dumps({"run_id": sweep.trunk.run_id, "step": sweep.points[0]}))
     assert startable([last, first]) is first  # while the trunk goes on to its last branch point
     assert why_never(first, active=set()) is None  # and even if it never comes there
-    assert why_never(last, active=set()) is not None
+    sweep.trunk.write_status(Status(run_id=sweep.trunk.run_id, state="diverged"))
+    assert why_never(last, active=set()).endswith(f"came to no checkpoint of step {sweep.points[1]}: diverged")
 
 
 def test_with_keep_checkpoints_the_last_one_of_a_trunk_stays(sweep):
