@@ -20,6 +20,7 @@ import pandas as pd
 from harness.errors import HarnessError, nearest
 from harness.files import canonical_json, read_json, write_atomically
 from harness.sweepfile import read_experiments, sweep_names
+from harness.trunks import TRUNK
 
 TEXT_COLUMNS = ("run_id", "study", "marks", "trunk")
 """Columns that stay text, whatever they look like: twelve hexadecimal digits may read as a number."""
@@ -53,6 +54,8 @@ DECISIONS = (
     ("training", "min_learning_rate"),
     ("training", "warmup_iters"),
     ("training", "decay_iters"),
+    ("training", "dataset_iters"),
+    ("training", "trunk"),
 )
 """What runs of one curve may differ in; all else of an experiment is its recipe."""
 
@@ -81,7 +84,7 @@ def choose_sweeps(root: Path, wanted: str | Sequence[Any] | None) -> list[str]:
 
 
 def collect(root: Path, sweeps: Sequence[str]) -> pd.DataFrame:
-    """One row for each (run, study) of `sweeps`, sorted by study, compute, flops_per_token, n_over_na and run id.
+    """One row for each (run, study) of `sweeps` but trunks, sorted by study, compute, flops_per_token, n_over_na and run id.
 
     Added to the sweep's columns: ``sweep`` (names, joined by a comma), ``state``, ``left_out`` (the reason, or None),
     those of `RESULT_NUMBERS`, ``trained_tokens``, ``simulated``, ``versions`` (JSON) and ``recipe`` (hash of what the
@@ -91,6 +94,7 @@ def collect(root: Path, sweeps: Sequence[str]) -> pd.DataFrame:
         HarnessError: a sweep's table is unreadable, lacks a column, or holds no row.
     """
     planned = pd.concat([_read_sweep(root, name) for name in sweeps], ignore_index=True)
+    planned = planned[planned["study"] != TRUNK]  # the stable phase of its branches, and no point of any law
     rows = [_with_result(root, row) for row in _without_repeats(planned.to_dict("records"))]
     table = pd.DataFrame(rows)
     order = ["study", "compute", "flops_per_token", "n_over_na", "run_id"]

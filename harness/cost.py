@@ -60,9 +60,9 @@ def _bill(rows: Sequence[Row], cluster: Cluster) -> Any:
         cells = [
             label,
             str(len(part)),
-            short(sum(experiment.tokens for experiment in experiments)),
-            f"{sum(experiment.tokens * experiment.counts.flops_per_token for experiment in experiments):.3e}",
-            f"{sum(experiment.tokens * experiment.counts.megatron_flops_per_token for experiment in experiments):.3e}",
+            short(sum(experiment.own_tokens for experiment in experiments)),
+            f"{sum(experiment.own_tokens * experiment.counts.flops_per_token for experiment in experiments):.3e}",
+            f"{sum(experiment.own_tokens * experiment.counts.megatron_flops_per_token for experiment in experiments):.3e}",
             f"{sum(row.estimate.gpu_hours for row in part):,.2f}",
         ]
         cells += [f"{sum(row.estimate.cost or 0.0 for row in part):,.2f}"] if priced else []

@@ -124,6 +124,12 @@ class Training:
     """Step of each expert's bias a batch, with `load_balancing` = ``expert_bias``."""
     extra_flags: str = later("")
     """Further Megatron flags that may change the loss (from ``megatron.extra``)."""
+    dataset_iters: int = later(0)
+    """Steps' worth of samples that the dataset is asked for, as its order depends on that; 0: `train_iters`."""
+    trunk: str = later("")
+    """Of a branch: run id of the trunk whose checkpoint it goes on from, where its own decay begins (docs/branches.md)."""
+    branch_points: str = later("")
+    """Of a trunk: the steps that it keeps a checkpoint of, rising, separated by spaces; the last one is `train_iters`."""
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -150,6 +156,51 @@ class Training:
                 f"{self.train_iters} steps of the run: lower training.warmup_share or training.decay_share (or warmup_tokens, "
                 "decay_tokens)"
             )
+        if self.trunk or self.branch_points or self.dataset_iters:
+            self._check_sharing()
+
+    def _check_sharing(self) -> None:
+        if 0 < self.dataset_iters < self.train_iters:
+            raise ConfigError(
+                f"training.dataset_iters={self.dataset_iters}: the run itself takes samples for {self.train_iters} steps; the "
+                "dataset must be asked for as many, or 0"
+            )
+        if self.trunk and (self.branch_points or not self.decay_iters):
+            raise ConfigError(
+                f"a branch of trunk {self.trunk} needs a decay of its own (decay_iters={self.decay_iters}), and has no branch "
+                f"points ({self.branch_points or 'none'})"
+            )
+        if self.branch_points:
+            try:
+                points = self.kept_steps
+            except ValueError:
+                points = ()
+            rising = all(low < high for low, high in zip((0, *points), points, strict=False))
+            if not points or not rising or points[-1] != self.train_iters or self.decay_iters:
+                raise ConfigError(
+                    f"training.branch_points={self.branch_points!r}: rising whole numbers above 0 are wanted, the last one the "
+                    f"trunk's train_iters ({self.train_iters}), and no decay (decay_iters={self.decay_iters})"
+                )
+
+    @property
+    def kept_steps(self) -> tuple[int, ...]:
+        """Of a trunk: its branch points; empty for any other run."""
+        return tuple(int(word) for word in self.branch_points.split())
+
+    @property
+    def stable_iters(self) -> int:
+        """Steps of the warm-up and the stable phase, after which the decay begins."""
+        return self.train_iters - self.decay_iters
+
+    @property
+    def first_iters(self) -> int:
+        """Steps that are another run's: of a branch those of its trunk, of any other run 0."""
+        return self.stable_iters if self.trunk else 0
+
+    @property
+    def own_iters(self) -> int:
+        """Steps that the run itself trains."""
+        return self.train_iters - self.first_iters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +227,11 @@ class Experiment:
     def tokens(self) -> int:
         """D, training tokens: whole steps of whole batches."""
         return self.training.train_iters * self.batch_tokens
+
+    @property
+    def own_tokens(self) -> int:
+        """Tokens that the run itself trains on: all of D, but of a branch those of its decay."""
+        return self.training.own_iters * self.batch_tokens
 
     def canonical(self) -> dict[str, Any]:
         """The experiment as plain JSON values; `from_canonical` inverts it."""

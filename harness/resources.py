@@ -31,7 +31,7 @@ class Estimate:
     cost: float | None
     """GPU-hours times the cluster's price; None where it has none."""
     checkpoint_bytes: float
-    """One checkpoint with the optimizer. While the next one is saved there are two."""
+    """One checkpoint with the optimizer, of a trunk one a branch point. While the next one is saved there is one more."""
     measured_on: int
     """Finished runs whose throughput it rests on; 0: on the cluster's assumed utilisation."""
 
@@ -63,7 +63,7 @@ def layout(experiment: Experiment, cluster: Cluster) -> Layout:
 def estimate(
     experiment: Experiment, counts: Counts, run_layout: Layout, cluster: Cluster, measured: Measurements | None = None
 ) -> Estimate:
-    """Time, memory, money and disk of a run, logits included (Megatron's own FLOP count).
+    """Time, memory, money and disk of a run, logits included (Megatron's own FLOP count); of a branch those of its decay.
 
     `measured`: what finished runs reached; the like ones take the place of `Cluster.mfu`.
     """
@@ -90,7 +90,8 @@ def estimate(
             else None
         ),
         cost=None if cluster.price_per_gpu_hour is None else hours * cluster.price_per_gpu_hour,
-        checkpoint_bytes=checkpoint_bytes(counts.megatron_params, training.precision),
+        checkpoint_bytes=checkpoint_bytes(counts.megatron_params, training.precision)
+        * max(1, len(training.kept_steps)),
         measured_on=achieved.runs if achieved else 0,
     )
 
@@ -99,7 +100,7 @@ def _training_seconds(
     experiment: Experiment, counts: Counts, run_layout: Layout, cluster: Cluster, achieved: Achieved | None
 ) -> float:
     """Seconds of all steps. What was measured contains the cost of dispatch, recomputation and pipeline bubble already."""
-    flops = counts.megatron_flops_per_token * experiment.tokens / max(1, run_layout.gpus)
+    flops = counts.megatron_flops_per_token * experiment.own_tokens / max(1, run_layout.gpus)
     if achieved is not None:
         return flops / achieved.flops
     # the forward pass is a third of the FLOPs; Megatron's count does not contain what is computed again
@@ -108,5 +109,5 @@ def _training_seconds(
     stages = run_layout.pipeline_parallel
     micro_batches = experiment.training.global_batch_size // (run_layout.data_parallel * run_layout.micro_batch_size)
     bubble = 1 + (stages - 1) / max(1, micro_batches)
-    dispatch = experiment.training.train_iters * experiment.architecture.num_layers * cluster.seconds_per_layer_step
+    dispatch = experiment.training.own_iters * experiment.architecture.num_layers * cluster.seconds_per_layer_step
     return work * bubble * flops / (cluster.peak_flops * cluster.mfu) + dispatch

@@ -68,6 +68,9 @@ class Settings:
         widths = config.get("num_widths")
         self.num_widths = None if widths is None else _whole(widths, "num_widths", 1, MOST_WIDTHS)
         self.infeasible: str = config.get("infeasible", "refuse")
+        self.share_trunk = (config.get("wsd") or {}).get("share_trunk", False)
+        if not isinstance(self.share_trunk, bool):
+            raise ConfigError(f"wsd.share_trunk={self.share_trunk}: true or false is wanted")
         if self.infeasible not in ON_INFEASIBLE:
             raise ConfigError(
                 f"infeasible={self.infeasible}: it must be refuse or skip{nearest(self.infeasible, ON_INFEASIBLE)}"

@@ -10,7 +10,7 @@ import io
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,10 @@ from harness.resources import Cluster, Estimate, estimate, layout
 from harness.rundir import RunDirectory
 from harness.scales import budget_label
 from harness.settings import Settings, job_options
-from harness.studies import Study, find_study
+from harness.studies import Point, Study, find_study
 from harness.studies.build import Infeasible, build
 from harness.sweepfile import read_experiments, update_job_options
+from harness.trunks import refuse_other_trunks, share_trunks, without_data
 
 NOT_SETTINGS = (
     "extensions",
@@ -104,18 +105,19 @@ def plan(config: DictConfig) -> Sweep:
     measured = read_measurements(Path(config.root))
     rows: dict[str, Row] = {}
     skipped: list[Infeasible] = []
-    asked = 0
+    asked: list[Point] = []
     for scale in scales:
         points, infeasible = build(study, settings, scale)
         if infeasible and settings.infeasible == "refuse":
             raise _refusal(infeasible, len(points))
         skipped += infeasible
-        asked += len(points)
-        for point in points:
-            check_size(point.experiment)
-            run_layout = layout(point.experiment, settings.cluster)
-            cost = estimate(point.experiment, point.experiment.counts, run_layout, settings.cluster, measured)
-            rows.setdefault(point.experiment.run_id, Row(point=point, layout=run_layout, estimate=cost))
+        asked += points
+    planned = share_trunks(asked) if settings.share_trunk else asked
+    for point in planned:
+        check_size(point.experiment)
+        run_layout = layout(point.experiment, settings.cluster)
+        cost = estimate(point.experiment, point.experiment.counts, run_layout, settings.cluster, measured)
+        rows.setdefault(point.experiment.run_id, Row(point=point, layout=run_layout, estimate=cost))
     if not rows:
         raise _refusal(skipped, 0) if skipped else ConfigError(f"phase={config.phase} asks for no experiment")
     name = (
@@ -132,7 +134,7 @@ def plan(config: DictConfig) -> Sweep:
         measured=measured,
         data_path=settings.data_path,
         skipped=tuple(skipped),
-        repeated=asked - len(rows),
+        repeated=len(planned) - len(rows),
     )
 
 
@@ -212,7 +214,7 @@ def columns(row: Row) -> dict[str, Any]:
         "r_moe": counts.r_moe,
         "granularity": architecture.hidden_size / architecture.moe_ffn_hidden_size,
         "seed": training.seed,
-        "trunk": None,
+        "trunk": training.trunk or None,
         "marks": ";".join(point.marks),
         **dict(zip(DEVIATIONS, deviations(row), strict=True)),
         "width_ratio": backbone.active_experts * architecture.moe_ffn_hidden_size / architecture.hidden_size,
@@ -242,6 +244,7 @@ def write(sweep: Sweep) -> list[str]:
         phase = dict(OmegaConf.load(sweep.file(".yaml")))["phase"]
         if phase != sweep.config.phase:
             raise ConfigError(f"sweep {sweep.name!r} is of phase={phase}, not {sweep.config.phase}: give another name=")
+        refuse_other_trunks(present.values(), experiments.values())
         others = {e.data for e in present.values()} - {e.data for e in experiments.values()}
         if others:
             names = ", ".join(sorted(f"{data.name} ({data.digest})" if data else "none yet" for data in others))
@@ -305,7 +308,7 @@ def _is_prepared(present: Iterable[Experiment], planned: Iterable[Experiment]) -
     if any(experiment.data is not None for experiment in before):
         return False
     now = [experiment for experiment in planned if experiment.data is not None]
-    return bool(now) and {e.run_id for e in before} <= {replace(e, data=None).run_id for e in now}
+    return bool(now) and {e.run_id for e in before} <= without_data(now)
 
 
 def _difference(sweep: Sweep) -> str:
@@ -405,6 +408,11 @@ def main(config: DictConfig) -> int:
 
 def _print_left_out(sweep: Sweep) -> None:
     """Points that are no experiment of their own: infeasible, or equal to another after rounding."""
+    asked = OmegaConf.select(sweep.config, "wsd.share_trunk")
+    if asked and not any(row.point.experiment.training.trunk for row in sweep.rows):
+        print(
+            "wsd.share_trunk=true: no two runs differ in their token count only, so there is no trunk (docs/branches.md)"
+        )
     if sweep.repeated:
         print(f"{sweep.repeated} points round to an experiment that the sweep has already; each is trained once")
     if sweep.skipped:

@@ -36,8 +36,13 @@ class Job:
     @property
     def label(self) -> str:
         """For people: run id and size."""
-        counts = self.experiment.counts
-        return f"{self.run.run_id} (M {counts.flops_per_token:.3g}, {self.experiment.training.train_iters} steps)"
+        counts, training = self.experiment.counts, self.experiment.training
+        steps = f"{training.train_iters} steps"
+        if training.trunk:
+            steps += f", the last {training.own_iters} from trunk {training.trunk}"
+        elif training.branch_points:
+            steps += f", trunk with branches at {training.branch_points}"
+        return f"{self.run.run_id} (M {counts.flops_per_token:.3g}, {steps})"
 
 
 def make_job(

@@ -1,8 +1,8 @@
 """Train a sweep on this machine: ``python -m launch.local sweep=NAME``; the same command resumes it.
 
-Runs are separate processes, longest first, as many side by side as there are cores (or GPUs), forked from one server
-that has imported Megatron. Ctrl-C lets them save a checkpoint and stops; a second Ctrl-C stops at once. A failing run
-never stops the others.
+Runs are separate processes, longest first, a branch once its trunk has come to its branch point, as many side by side as there
+are cores (or GPUs), forked from one server that has imported Megatron. Ctrl-C lets them save a checkpoint and stops; a second
+Ctrl-C stops at once. A failing run never stops the others, except the branches that need its checkpoint.
 """
 
 import dataclasses
@@ -31,6 +31,7 @@ from harness.settings import Settings, job_options, named_cluster
 from harness.sweepfile import WrittenSweep, load_sweep
 from launch.job import Job, make_job, train_in_child
 from launch.progress import PlainLog, Progress, Tally, clock, make_progress
+from launch.trunks import release, startable, why_never
 
 POLL_SECONDS = 0.2
 
@@ -67,6 +68,9 @@ class LocalLauncher:
             HarnessError: a run cannot be trained here; found before any is started.
         """
         sweep = load_sweep(root, name)
+        for experiment in sweep.experiments:  # what an earlier launch was stopped before it could remove
+            if experiment.training.branch_points:
+                release(root, experiment, self.keep_checkpoints)
         jobs, done, diverged = self._jobs(sweep, data_path or sweep.data_path)
         if diverged:
             print(f"{len(diverged)} diverged earlier and are left as they are: {', '.join(diverged)}")
@@ -82,7 +86,7 @@ class LocalLauncher:
             total=len(sweep.experiments), work=sum(job.seconds for job in jobs), done=done, failed=len(diverged)
         )
         progress = make_progress()
-        session = _Session(self, jobs, tally, progress)
+        session = _Session(self, sweep, jobs, tally, progress)
         try:
             code = session.work()
         finally:
@@ -149,8 +153,9 @@ def installed_kernels() -> Kernels:
 class _Session:
     """One launch: the queue, the running children, and the signals."""
 
-    def __init__(self, launcher: LocalLauncher, jobs: list[Job], tally: Tally, progress: Progress):
+    def __init__(self, launcher: LocalLauncher, sweep: WrittenSweep, jobs: list[Job], tally: Tally, progress: Progress):
         self.launcher = launcher
+        self.trunks = {one.run_id: one for one in sweep.experiments if one.training.branch_points}
         self.waiting = list(jobs)
         self.running: dict[int, tuple[Job, ForkServerProcess]] = {}
         self.tally = tally
@@ -172,8 +177,9 @@ class _Session:
         before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             while self.running or (self.waiting and not self.interrupts):
-                while self.waiting and not self.interrupts and len(self.running) < self.launcher.slots:
-                    self._start(self.waiting.pop(0))
+                while not self.interrupts and len(self.running) < self.launcher.slots and (job := self._next()):
+                    self.waiting.remove(job)
+                    self._start(job)
                 for slot, (job, process) in list(self.running.items()):
                     if process.exitcode is not None:
                         del self.running[slot]
@@ -189,6 +195,20 @@ class _Session:
         if self.interrupts:
             return EXIT_INTERRUPTED
         return EXIT_FAILED if self.tally.failed else 0
+
+    def _next(self) -> Job | None:
+        """The longest run that may start; branches whose trunk can no longer bring them anywhere are given up."""
+        active = {job.run.run_id for job in (*self.waiting, *(job for job, _ in self.running.values()))}
+        for job in list(self.waiting):
+            if (reason := why_never(job, active)) is not None:
+                self.waiting.remove(job)
+                self._give_up(job, f"left out {job.label}: {reason}")
+        return startable(self.waiting)
+
+    def _give_up(self, job: Job, text: str) -> None:
+        self.tally.failed += 1
+        self.tally.finished_work += job.seconds
+        self.progress.note(text)
 
     def _start(self, job: Job) -> None:
         slot = next(slot for slot in range(self.launcher.slots) if slot not in self.running)
@@ -227,15 +247,14 @@ class _Session:
             self.tally.done += 1
             self.tally.finished_work += job.seconds
             self.progress.note(f"done     {job.label}, validation loss {loss if loss is None else f'{loss:.4f}'}")
+            self._release_trunk(job)
             return
         own = bool(status.attempts) and status.attempts[-1].pid == pid
         if own and status.attempts[-1].end is None:  # it ended without a word: record that for whoever looks
             words = f"killed by signal {-code}" if code < 0 else "vanished"
             job.run.end_attempt(end="signal" if self.interrupts else "killed", exit_code=code, message=words)
         if code == REFUSED and not own:  # another process holds the lease, or the directory is not this run's
-            self.tally.failed += 1
-            self.tally.finished_work += job.seconds
-            self.progress.note(f"refused  {job.label}: left alone (see {self.logs[job.run.run_id]})")
+            self._give_up(job, f"refused  {job.label}: left alone (see {self.logs[job.run.run_id]})")
         elif self.interrupts:
             self.progress.note(f"stopped  {job.label}")
         elif code < 0 and self.starts[job.run.run_id] <= self.launcher.retries:
@@ -244,10 +263,17 @@ class _Session:
         else:
             status = job.run.status()
             message = status.attempts[-1].message if status.attempts else None
-            self.tally.failed += 1
-            self.tally.finished_work += job.seconds
             log = self.logs[job.run.run_id]
-            self.progress.note(f"{status.state:8s} {job.label}: {message or f'exit code {code}'} (log: {log})")
+            self._give_up(job, f"{status.state:8s} {job.label}: {message or f'exit code {code}'} (log: {log})")
+            self._release_trunk(job)
+
+    def _release_trunk(self, job: Job) -> None:
+        """A trunk or a branch of it ended: remove the trunk's checkpoints if nobody needs them any more."""
+        trunk = (
+            job.experiment if job.experiment.training.branch_points else self.trunks.get(job.experiment.training.trunk)
+        )
+        if trunk is not None and release(job.run.root, trunk, self.launcher.keep_checkpoints):
+            self.progress.note(f"removed the checkpoints of trunk {trunk.run_id}: its branches are done")
 
     def _interrupt(self, *_signal: Any) -> None:
         self.interrupts += 1

@@ -31,7 +31,9 @@ class Tally:
     def seconds_left(self, running: Sequence[Job], steps: Sequence[int]) -> float | None:
         """From the share of the estimated work that is done; None in the first seconds."""
         partly = sum(
-            job.seconds * step / job.experiment.training.train_iters for job, step in zip(running, steps, strict=True)
+            job.seconds * max(0, step - training.first_iters) / training.own_iters
+            for job, step in zip(running, steps, strict=True)
+            for training in [job.experiment.training]
         )
         finished = self.finished_work + partly
         elapsed = time.monotonic() - self.started

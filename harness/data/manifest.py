@@ -152,10 +152,14 @@ def check_size(experiment: Experiment) -> None:
     slack = _blend_slack(data, experiment.backbone.seq_length)
     why = f" ({data.blend}; part of that is lost to whole sequences)" if data.blend else ""
     have = int(data.train_tokens * training.epochs)
-    if (need := experiment.tokens + 1 + slack) > have:
+    asked = max(
+        experiment.tokens, training.dataset_iters * experiment.batch_tokens
+    )  # a trunk's runs all ask for as much
+    if (need := asked + 1 + slack) > have:
+        does = "trains on" if asked == experiment.tokens else "shares a trunk with a run that trains on"
         offers = f"blend {data.name!r} gives {data.train_tokens:,} until its first part runs out{why}"
         raise DataError(
-            f"run {experiment.run_id} trains on {need:,} tokens, but "
+            f"run {experiment.run_id} {does} {need:,} tokens, but "
             f"{offers if data.blend else f'dataset {data.name!r} has {data.train_tokens:,} for training'} "
             f"(training.epochs={training.epochs:g} allows {have:,}): add text, train on less, or raise training.epochs"
         )

@@ -6,8 +6,9 @@ same on every machine (`experiment_flags`); what follows from the machine is in 
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness.architecture import Architecture, Backbone
 from harness.data.manifest import Part, read_parts
@@ -98,7 +99,8 @@ def command(
         )
     variables = "".join(f"{name}={shlex.quote(value)} " for name, value in environment(layout, options).items())
     lines = [variables + start, f"--run-dir {shlex.quote(str(paths.run))}"]
-    for word in [*options.program.flags(), *megatron_argv(experiment, layout, paths, options)]:
+    program = replace(options.program, **branch_options(experiment, paths.run))
+    for word in [*program.flags(), *megatron_argv(experiment, layout, paths, options)]:
         if word.startswith("--"):  # a flag and its values on one line
             lines.append(word)
         else:
@@ -109,6 +111,17 @@ def command(
         else "# Megatron's local layers, without Transformer Engine\n"
     )
     return note + " \\\n    ".join(lines) + "\n"
+
+
+def branch_options(experiment: Experiment, run: Path) -> dict[str, Any]:
+    """The training program's options for a trunk or a branch in directory `run` (its trunk lies beside it)."""
+    training = experiment.training
+    return {
+        "dataset_iters": training.dataset_iters,
+        "branch_points": ",".join(map(str, training.kept_steps)),
+        "trunk": str(run.parent / training.trunk) if training.trunk else "",
+        "branch_point": training.first_iters,
+    }
 
 
 def _model(backbone: Backbone, architecture: Architecture) -> list[str]:
@@ -155,7 +168,7 @@ def _training(training: Training) -> list[str]:
         *_flag("lr", training.learning_rate),
         *_flag("min-lr", training.min_learning_rate),
         *_flag("lr-decay-style", "WSD"),
-        *_flag("lr-decay-iters", training.train_iters),
+        *_flag("lr-decay-iters", training.dataset_iters if training.branch_points else training.train_iters),
         *_flag("lr-warmup-iters", training.warmup_iters),
         *_flag("lr-wsd-decay-iters", training.decay_iters),
         *_flag("lr-wsd-decay-style", training.decay_style),

@@ -18,6 +18,7 @@ from typing import Any
 
 from harness.errors import RunError
 from harness.files import read_json, read_text, write_atomically, write_json
+from harness.megatron.branching import COMPLETE, checkpoint_path
 from harness.rundir import RunDirectory
 
 TRACKER = "latest_checkpointed_iteration.txt"
@@ -26,13 +27,17 @@ TRACKER = "latest_checkpointed_iteration.txt"
 class Checkpoints:
     """The checkpoints of one run, as seen by one rank of one attempt."""
 
-    def __init__(self, run: RunDirectory, *, keep: str, minutes: float, writer: bool):
-        """`keep`: none, last or all; `minutes` of wall time between saves, 0 for none; `writer`: this rank tidies up."""
+    def __init__(self, run: RunDirectory, *, keep: str, minutes: float, writer: bool, kept_steps: tuple[int, ...] = ()):
+        """`keep`: none, last or all; `minutes` of wall time between saves, 0 for none; `writer`: this rank tidies up.
+
+        `kept_steps`: of a trunk, the steps where branches leave it: each is saved, and stays until a launcher removes it.
+        """
         self.run = run
         self.directory = run.checkpoints
         self.keep = keep
         self.seconds = minutes * 60
         self.writer = writer
+        self.kept_steps = kept_steps
         self.exit_decided = False
         """Whether Megatron's loop ended early because it was told to (a signal, ``--exit-interval``)."""
         self._saved_at = time.monotonic()
@@ -60,7 +65,7 @@ class Checkpoints:
 
     def _refuse_others(self, record: dict[str, Any], newest: int | None) -> None:
         identity = self._identity()
-        beside = read_json(self._path(newest) / "run.json") if newest is not None else None
+        beside = read_json(self._path(newest) / COMPLETE) if newest is not None else None
         for found in (record.get("run_id"), (beside or {}).get("run_id")):
             if found is not None and identity is not None and found != identity:
                 raise RunError(
@@ -89,7 +94,8 @@ class Checkpoints:
             if megatron.async_save:
                 self.tidy()  # the save that was begun earlier may be complete by now
             interval = megatron.save_interval
-            if iteration != megatron.train_iters and self._due():  # after the last step Megatron saves anyway
+            # after the last step Megatron saves anyway
+            if iteration != megatron.train_iters and (iteration in self.kept_steps or self._due()):
                 megatron.save_interval = iteration
             try:
                 self.exit_decided = bool(decide(*args, **kwargs))
@@ -120,11 +126,11 @@ class Checkpoints:
             return
         self._record(newest)
         if self.keep != "all":
-            self._remove(step for step in self._steps() if step < newest)
+            self._remove(step for step in self._steps() if step < newest and step not in self.kept_steps)
 
     def done(self) -> None:
         """The run is done, its result on disk: keep what was asked for."""
-        if self.keep == "none":
+        if self.keep == "none" and not self.kept_steps:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def _failed(self, iteration: int, error: Exception) -> RunError:
@@ -150,7 +156,7 @@ class Checkpoints:
 
     def _record(self, step: int) -> None:
         record = {"run_id": self._identity(), "step": step}
-        write_json(self._path(step) / "run.json", record)
+        write_json(self._path(step) / COMPLETE, record)
         write_json(self.directory / "record.json", record)
 
     def _steps(self) -> list[int]:
@@ -158,7 +164,7 @@ class Checkpoints:
         return [int(name) for name in names if name.isdigit()]
 
     def _path(self, step: int) -> Path:
-        return self.directory / f"iter_{step:07d}"
+        return checkpoint_path(self.run, step)
 
     def _remove(self, steps: Any) -> None:
         for step in steps:

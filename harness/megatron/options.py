@@ -126,6 +126,11 @@ class Program:
     tensorboard: bool = False
     spike_nats: float = MegatronOptions.spike_nats
     spike_steps: int = MegatronOptions.spike_steps
+    dataset_iters: int = 0
+    """This and the next three: `harness.megatron.branching`; where there is an experiment.json, they may be left out."""
+    branch_points: str = ""
+    trunk: str = ""
+    branch_point: int = 0
 
     def __post_init__(self) -> None:
         _check_choices(self, "launch")

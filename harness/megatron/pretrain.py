@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, RunError
+from harness.megatron.branching import Branching, branching
 from harness.megatron.checkpoints import Checkpoints
 from harness.megatron.options import KEEP, Program
 from harness.rundir import Lease, RunDirectory
@@ -49,6 +50,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard files into the run's directory")
     parser.add_argument("--spike-nats", type=float, default=default.spike_nats, help="rise of the loss that is a spike")
     parser.add_argument("--spike-steps", type=int, default=default.spike_steps, help="steps that it is averaged over")
+    parser.add_argument("--dataset-iters", type=int, default=0, help="steps' worth of samples to ask the dataset for")
+    parser.add_argument("--branch-points", default="", help="of a trunk: steps whose checkpoints stay, as in 40,80")
+    parser.add_argument("--trunk", default="", help="of a branch: the trunk's run directory")
+    parser.add_argument(
+        "--branch-point", type=int, default=0, help="of a branch: the trunk's step that it goes on from"
+    )
     own, flags = parser.parse_known_args(argv)
     options = vars(own)
     try:
@@ -71,8 +78,13 @@ def train(run: RunDirectory, flags: list[str], program: Program | None = None, *
     check_device(flags)
     check_flags(run, flags)
     program = program or Program()
+    shared = branching(run, program)
     checkpoints = Checkpoints(
-        run, keep=program.keep_checkpoints, minutes=program.checkpoint_minutes, writer=is_writer()
+        run,
+        keep=program.keep_checkpoints,
+        minutes=program.checkpoint_minutes,
+        writer=is_writer(),
+        kept_steps=shared.kept_steps,
     )
     result = run.result()
     if result is not None and run.status().state == "done":  # every rank sees this, so none waits for another
@@ -84,12 +96,14 @@ def train(run: RunDirectory, flags: list[str], program: Program | None = None, *
         return 0
     run.path.mkdir(parents=True, exist_ok=True)
     if not is_writer():
-        return _Training(run, flags, program, checkpoints, None).run()
+        return _Training(run, flags, program, checkpoints, shared, None).run()
     with Lease(run.path) as lease:
-        checkpoints.claim()  # another experiment's are refused before an attempt is recorded
+        # another experiment's are refused before an attempt is recorded, and so is a branch without its trunk
+        if checkpoints.claim() is None and shared.trunk is not None:
+            shared.checkpoint()
         attempt = run.begin_attempt(command=shlex.join([*program.flags(), *flags]), job_id=job_id)
         print(f"run {run.run_id}, attempt {attempt.number}", flush=True)
-        code = _Training(run, flags, program, checkpoints, lease).run()
+        code = _Training(run, flags, program, checkpoints, shared, lease).run()
         if code == 0:  # the result is on disk and the status says done: only now may the weights go
             shutil.rmtree(run.path / "cache", ignore_errors=True)
             checkpoints.done()
@@ -151,12 +165,19 @@ class _Training:
     """One attempt, from the first import of Megatron to the recorded end."""
 
     def __init__(
-        self, run: RunDirectory, flags: list[str], program: Program, checkpoints: Checkpoints, lease: Lease | None
+        self,
+        run: RunDirectory,
+        flags: list[str],
+        program: Program,
+        checkpoints: Checkpoints,
+        shared: Branching,
+        lease: Lease | None,
     ):
         self.run_directory = run
         self.flags = flags
         self.program = program
         self.checkpoints = checkpoints
+        self.shared = shared
         self.lease = lease
         self.metrics: Any = None
         self.args: Any = None
@@ -223,16 +244,18 @@ class _Training:
         from harness.megatron.argv import run_directory_flags
         from harness.megatron.flags import group_flags
         from harness.megatron.metrics import MetricsWriter
-        from harness.megatron.task import build_datasets, forward_step
+        from harness.megatron.task import datasets_provider, forward_step
 
         wandb = "--wandb-project" in group_flags(self.flags)
         if wandb:  # all attempts are one W&B run; Megatron passes neither id nor resume
             os.environ |= {"WANDB_RUN_ID": self.run_directory.run_id, "WANDB_RESUME": "allow"}
             os.environ.setdefault("WANDB_MODE", "offline")
         own = run_directory_flags(self.run_directory.path, tensorboard=self.program.tensorboard, wandb=wandb)
-        sys.argv = [sys.argv[0], *own, *self.flags]
+        saved = self.checkpoints.claim()
+        start = self.shared.load_flags() if saved is None and self.shared.trunk is not None else []
+        sys.argv = [sys.argv[0], *own, *start, *self.flags]  # of a flag that comes twice the later one counts
         args = self.args = parse_and_validate_args()
-        if self.checkpoints.claim() == args.train_iters:
+        if saved == args.train_iters:
             args.save_interval = args.train_iters  # the last one is there: do not write over it
         self.checkpoints.install()
         if environment.is_writer():
@@ -254,7 +277,7 @@ class _Training:
             signal.signal(number, stop)
         training.pretrain(
             pretrain_cfg_container_from_args(args, model_cfg=gpt_config_from_args(args)),
-            build_datasets,
+            datasets_provider(self.shared.dataset_iters),
             ModelType.encoder_or_decoder,
             forward_step,
             store=environment.single_process_store(),
@@ -267,7 +290,7 @@ class _Training:
         from harness.megatron.divergence import why_diverged
         from harness.megatron.result import write_result
 
-        result = write_result(self.run_directory, self.metrics, self.program)
+        result = write_result(self.run_directory, self.metrics, self.program, self.shared)
         if (reason := why_diverged(result)) is not None:
             return "diverged", DIVERGED, reason
         return "done", 0, None

@@ -20,6 +20,20 @@ VALIDATION_SEED = 1234
 """Order of the validation documents: the same for every run that is to be compared."""
 
 
+def datasets_provider(dataset_iters: int = 0) -> Any:
+    """What Megatron calls for the datasets: `build_datasets`, asked for samples for at least `dataset_iters` steps.
+
+    The order of a dataset's samples depends on how many it is asked for: runs that are to see the same ones ask for as many.
+    """
+
+    def provide(sizes: tuple[int, int, int], vp_stage: int | None = None) -> tuple[Any, Any, None]:
+        asked = max(sizes[0], dataset_iters * get_args().global_batch_size)
+        return build_datasets((asked, *sizes[1:]), vp_stage)
+
+    provide.is_distributed = True  # type: ignore[attr-defined]  # the builder itself knows which ranks read
+    return provide
+
+
 def build_datasets(sizes: tuple[int, int, int], vp_stage: int | None = None) -> tuple[Any, Any, None]:
     """Training and validation datasets of the flags; `sizes` in sequences. There is no test part."""
     args = get_args()
@@ -45,9 +59,6 @@ def build_datasets(sizes: tuple[int, int, int], vp_stage: int | None = None) -> 
     fixed = replace(config, random_seed=VALIDATION_SEED, blend_per_split=[None, parts[1], None])
     validation = build(fixed, [0, sizes[1], 0])[1]
     return train, validation, None
-
-
-build_datasets.is_distributed = True  # type: ignore[attr-defined]  # the builder itself knows which ranks read
 
 
 def _has_batches(vp_stage: int | None) -> bool:

@@ -173,7 +173,7 @@ def _experiments(
     marks = request.marks + (("extrapolated",) if scale.extrapolated else ())
     for repeat in range(settings.seeds if request.repeated else 1):
         training = settings.training(
-            scale,
+            request.recipe or scale,
             request.backbone,
             tokens=tokens,
             hidden_size=architecture.hidden_size,

@@ -32,6 +32,8 @@ class Request:
     """Of the budget's learning rate."""
     global_batch_size: int | None = None
     """Sequences; None: the budget's."""
+    recipe: Scale | None = None
+    """The budget whose learning rate and batch are taken; None: the budget itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

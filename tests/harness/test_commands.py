@@ -29,20 +29,23 @@ COMMANDS = {
                           "megatron.async_save=true"],
     "paper-1e19-extra": [*POINT, "scale=1e19", "megatron.extra='--moe-input-jitter-eps 1e-2 --log-params-norm'"],
     "paper-1e19-without-transformer-engine": [*POINT, "scale=1e19", "megatron.transformer_impl=local"],
+    "paper-1e18-trunk": ["phase=classical", "scale=[1e18,3e18]", "wsd.share_trunk=true", "studies.classical.sizes=[0.55,1]"],
+    "paper-1e18-branch": ["phase=classical", "scale=[1e18,3e18]", "wsd.share_trunk=true", "studies.classical.sizes=[0.55,1]"],
     "demo": ["phase=1", "backbone=demo", "scale=4e10"],
 }  # fmt: skip
-"""File -> what was planned; its first experiment is shown."""
+"""File -> what was planned; its first experiment is shown, of a branch the second, which follows its trunk."""
 
 
 def written(name: str) -> str:
     sweep = plan(compose("sweep", COMMANDS[name]))
-    row = sweep.rows[0]
+    number = 2 if "branch" in name else 1
+    row = sweep.rows[number - 1]
     options = job_options(sweep.config, sweep.name)
     if "without" in name:
         options = dataclasses.replace(options, kernels=Kernels(transformer_engine=False, apex=False))
     paths = Paths(run=Path("/runs_root/runs") / row.run_id, data=Path("/datasets/tokens"))
     text = command(row.point.experiment, row.layout, paths, options)
-    return f"# python -m harness.sweep {' '.join(COMMANDS[name])} show=1\n{text}"
+    return f"# python -m harness.sweep {' '.join(COMMANDS[name])} show={number}\n{text}"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -38,6 +38,11 @@ class Trainer:
         words += ["--keep-checkpoints", "last"]
         return conftest.command(*words, *(program or []), *self.flags(run), *more)
 
+    def train_by_hand(self, run: RunDirectory, experiment: Experiment, program: list[str]):
+        """A run whose directory names no experiment: the flags and the `program`'s own are all there is."""
+        flags = megatron_argv(experiment, layout(experiment, named_cluster("cpu")), self.paths(run))
+        return conftest.command("-m", "harness.megatron.pretrain", "--run-dir", str(run.path), *program, *flags)
+
 
 @pytest.fixture
 def trainer(tmp_path, dataset) -> Trainer:

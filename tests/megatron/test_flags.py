@@ -86,6 +86,7 @@ OTHER_STUDIES = [
     (["phase=granularity"], [0, 41]),
     (["phase=hyperparameters"], [0, 149]),
     (["phase=classical"], [0, 14, 29]),
+    (["phase=classical", "wsd.share_trunk=true"], [1, 2]),  # a trunk, a branch
     (["phase=2", "scale=2e19", "m_over_na=8.9", "n_over_na=22", "num_widths=2"], [0]),  # between the table's budgets
 ]
 DEMO = [  # processes of their own: Megatron keeps the attention backend in the environment
