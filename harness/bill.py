@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.cost import print_bill
+from harness.plan import Row, deviations
 from harness.quantities import short
-from harness.resources import Cluster, Estimate, Layout
+from harness.resources import Cluster
 from harness.scales import budget_label
-from harness.studies import Point
 from harness.trunks import TRUNK, savings
 
 if TYPE_CHECKING:
@@ -26,20 +25,6 @@ MOST_ROWS = 400
 """A longer table is printed by its two ends."""
 
 ENDS = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A point with what it costs."""
-
-    point: Point
-    layout: Layout
-    estimate: Estimate
-
-    @property
-    def run_id(self) -> str:
-        """Of the point's experiment."""
-        return self.point.experiment.run_id
 
 
 def print_plan(rows: Sequence[Row], cluster: Cluster) -> None:
@@ -95,13 +80,3 @@ def _print_savings(rows: Sequence[Row], console: "Console") -> None:
             f"\n{saved.branches} branches of {saved.trunks} trunks: {saved.shared:.3e} FLOPs (Megatron) in place of "
             f"{saved.alone:.3e}, each run alone: a factor of {saved.factor:.3f}.\nOf a branch, the bill counts its decay only."
         )
-
-
-def deviations(row: Row) -> tuple[float, float, float]:
-    """Relative deviations of the realised M, N_a and N from their targets."""
-    counts, targets = row.point.experiment.counts, row.point.targets
-    return (
-        counts.flops_per_token / targets.flops_per_token - 1,
-        counts.active_params / targets.active_params - 1,
-        counts.total_params / targets.total_params - 1,
-    )

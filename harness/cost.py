@@ -1,18 +1,14 @@
 """The bill of a plan: what its runs take by budget and in total, and the layouts they were priced with."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.cluster import Cluster
 from harness.layouts import order
 from harness.memory import Memory
+from harness.plan import Row
 from harness.quantities import duration, gigabytes, short
 from harness.scales import budget_label
-
-if TYPE_CHECKING:
-    from harness.bill import Row
 
 
 def print_bill(rows: Sequence[Row], cluster: Cluster, console: Any) -> None:
