@@ -29,13 +29,18 @@ RUN PIP_CONSTRAINT="" pip install --no-cache-dir --no-deps --editable .
 
 # An ordinary user; with --user another one may take its place: nothing below needs to write to the image.
 RUN useradd --create-home --uid 10001 runner \
-    && mkdir --parents /work \
-    && chown runner /work
+    && mkdir --parents /work /tmp/home \
+    && chown runner /work \
+    && chmod 1777 /tmp/home
 USER 10001
 WORKDIR /work
-ENV PYTHONUNBUFFERED=1 \
+# a user of --user has no home and no name: Triton and W&B want both
+ENV HOME=/tmp/home \
+    USER=runner \
+    PYTHONUNBUFFERED=1 \
     HYDRA_FULL_ERROR=0
 
 # `docker run IMAGE harness.sweep phase=1` is `python -m harness.sweep phase=1`
-ENTRYPOINT ["python", "-m"]
+# (NVIDIA's own entry point comes first: it sets up compatibility with the driver)
+ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh", "python", "-m"]
 CMD ["harness.sweep", "--help"]

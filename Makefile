@@ -35,7 +35,7 @@ test: setup
 	$(RUN) -m pytest -q -n 2
 
 test-slow: setup
-	$(RUN) -m pytest -q -m slow
+	$(RUN) -m pytest -q -n 2 -m slow
 
 smoke-gpu: setup
 	$(RUN) -m pytest -q -m gpu -rs -s tests/gpu

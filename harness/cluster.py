@@ -71,6 +71,9 @@ class Cluster:
     """Time that a layer costs in every step whatever its size: dispatch of kernels, which bounds tiny models."""
     layout: LayoutChoice = field(default_factory=LayoutChoice)
     """What of the layout is decided."""
+    transformer_engine: bool = True
+    """Whether jobs use it (``megatron.transformer_impl``): without it the optimizer is not sharded, and the grouped GEMM whose
+    activations ``selective`` recomputes is not there."""
 
     def __post_init__(self) -> None:
         if not self.peak_flops > 0 or not 0 < self.mfu <= 1:
@@ -102,6 +105,10 @@ class Cluster:
                 f"cluster.micro_batch_tokens={self.micro_batch_tokens}, cluster.expert_imbalance={self.expert_imbalance:g}: "
                 "both must be at least 1"
             )
+
+    def can_recompute(self, level: str) -> bool:
+        """Whether jobs can recompute so (`harness.megatron.parallel.RECOMPUTE`)."""
+        return self.transformer_engine or level != "selective"
 
     @property
     def usable_memory(self) -> float:
@@ -147,7 +154,7 @@ class Layout:
         """Sequences of one validation step."""
         return self.eval_micro_batch_size * self.data_parallel
 
-    def parallel(self, global_batch_size: int, expert_imbalance: float) -> Parallel:
+    def parallel(self, global_batch_size: int, expert_imbalance: float, sharded_optimizer: bool = True) -> Parallel:
         """What memory depends on, for a batch of `global_batch_size` sequences."""
         return Parallel(
             data_parallel=self.data_parallel,
@@ -158,6 +165,7 @@ class Layout:
             recompute=self.recompute,
             micro_batches=max(1, global_batch_size // (self.data_parallel * self.micro_batch_size)),
             expert_imbalance=expert_imbalance,
+            sharded_optimizer=sharded_optimizer,
         )
 
     def __str__(self) -> str:

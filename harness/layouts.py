@@ -83,6 +83,11 @@ def _search(
     """The layout, or what is wrong; the same for all seeds and token counts of an architecture."""
     if (mistake := check_choice(backbone, architecture, global_batch_size, cluster)) is not None:
         return mistake
+    if cluster.layout.recompute == "selective" and not cluster.transformer_engine:
+        return (
+            "cluster.layout.recompute=selective recomputes parts of the grouped GEMM, which needs Transformer Engine, and jobs "
+            "run without it (megatron.transformer_impl=local): choose none, moe or full"
+        )
     search = _Search(backbone, architecture, precision, global_batch_size, cluster)
 
     def shapes(cut: bool) -> tuple[tuple[Shape, ...], ...]:
@@ -133,7 +138,7 @@ class _Search:
         `crossing`: with experts spread over several nodes; without, within one.
         """
         wanted = self.cluster.layout.recompute
-        levels = [level for level in levels if wanted in (None, level)]
+        levels = [level for level in levels if wanted in (None, level) and self.cluster.can_recompute(level)]
         node = self.cluster.gpus_per_node
         for shape in shapes if levels else ():
             experts = [
@@ -147,12 +152,13 @@ class _Search:
     def nearest(self, shapes: Iterable[Shape]) -> tuple[float, Layout] | None:
         """The layout that needs the least memory, with its bytes a GPU; None where nothing divides."""
         wanted = self.cluster.layout.recompute
-        levels = RECOMPUTE if wanted is None else (wanted,)
+        levels = [level for level in RECOMPUTE if wanted in (None, level) and self.cluster.can_recompute(level)]
         layouts = (layout for shape in shapes for layout in _variants(shape, levels, shape[3], self.cluster))
         return min(((self._needed(layout), layout) for layout in layouts), key=lambda pair: pair[0], default=None)
 
     def _needed(self, layout: Layout) -> float:
-        parallel = layout.parallel(self.global_batch_size, self.cluster.expert_imbalance)
+        cluster = self.cluster
+        parallel = layout.parallel(self.global_batch_size, cluster.expert_imbalance, cluster.transformer_engine)
         return memory(self.backbone, self.architecture, self.precision, parallel).total
 
     def _states(self, shape: Shape, expert_parallel: int) -> float:
@@ -173,6 +179,8 @@ class _Search:
         weight, gradient, optimizer = BYTES[self.precision]
         ranks = gpus // pipeline
         held = (weight + gradient) * (dense + experts / expert_parallel)
+        if not self.cluster.transformer_engine:
+            return held + optimizer * (dense + experts / expert_parallel)
         return held + optimizer * (dense * tensor + experts) / ranks
 
 

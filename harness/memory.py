@@ -69,6 +69,8 @@ class Parallel:
     """Forward passes a step and data-parallel rank."""
     expert_imbalance: float
     """Tokens that the busiest expert-parallel rank receives, over the mean."""
+    sharded_optimizer: bool = True
+    """Whether data-parallel ranks share the optimizer's state; without Transformer Engine (or Apex) each holds all of it."""
 
     @property
     def expert_data_parallel(self) -> int:
@@ -117,7 +119,9 @@ def state_bytes(
     weight, gradient, optimizer = BYTES[precision]
     dense, experts = rank_params(backbone, architecture, parallel, stage)
     held = dense + experts
-    shared_out = dense / parallel.data_parallel + experts / parallel.expert_data_parallel
+    shared_out = held
+    if parallel.sharded_optimizer:
+        shared_out = dense / parallel.data_parallel + experts / parallel.expert_data_parallel
     return weight * held, gradient * held, optimizer * shared_out
 
 

@@ -84,7 +84,7 @@ def estimate(
                 experiment.backbone,
                 experiment.architecture,
                 training.precision,
-                run_layout.parallel(training.global_batch_size, cluster.expert_imbalance),
+                run_layout.parallel(training.global_batch_size, cluster.expert_imbalance, cluster.transformer_engine),
             )
             if run_layout.gpus
             else None

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -60,6 +60,7 @@ class Settings:
         self.cluster = _build(Cluster, config.cluster, "cluster")
         self.limit = _build(Limit, config.get("limit") or {}, "limit")
         self.job = job_options(config)
+        self.cluster = replace(self.cluster, transformer_engine=self.job.transformer_engine)
         self.data_path = Path(text(config.data.path, "data.path")) if config.data.path is not None else None
         self.data: Data | None = read_manifest(self.data_path) if self.data_path else None
         self.first_seed = _whole(config.get("seed", 1), "seed", 0, 2**31 - 1)

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.data.manifest import check_data
@@ -66,6 +66,7 @@ def make_job(
             "the sweep to a cluster, or plan one for a CPU (backbone=demo)"
         )
     run = RunDirectory(sweep.root, experiment.run_id)
+    machine = replace(machine, transformer_engine=options.transformer_engine)
     run_layout = layout(experiment, machine)
     if run_layout.gpus > 1:
         raise ConfigError(f"run {experiment.run_id} needs {run_layout.gpus} GPUs; launch.local gives each run one")

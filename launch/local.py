@@ -8,6 +8,7 @@ Ctrl-C stops at once. A failing run never stops the others, except the branches 
 import dataclasses
 import importlib.util
 import multiprocessing.forkserver
+import netrc
 import os
 import shutil
 import signal
@@ -105,6 +106,7 @@ class LocalLauncher:
             keep_checkpoints=self.keep_checkpoints,
             kernels=installed_kernels() if self.gpus else Kernels(),
         )
+        check_wandb(options.logging.wandb.mode)
         jobs, done, diverged = [], 0, []
         for experiment in sweep.experiments:
             run = RunDirectory(sweep.root, experiment.run_id)
@@ -125,6 +127,25 @@ class LocalLauncher:
             return named_cluster("cpu")
         planned = Settings(sweep.config).cluster
         return planned if planned.gpus_per_node else named_cluster("h100")
+
+
+def check_wandb(mode: str) -> None:
+    """Refuse to send metrics to W&B without a key, before any run has started.
+
+    Raises:
+        ConfigError: there is neither WANDB_API_KEY nor a login in ~/.netrc.
+    """
+    if mode != "online" or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_BASE_URL"):
+        return
+    try:
+        login = netrc.netrc().authenticators("api.wandb.ai")
+    except (OSError, netrc.NetrcParseError):
+        login = None
+    if login is None:
+        raise ConfigError(
+            "logging.wandb.mode=online, and there is no API key: run `wandb login`, set WANDB_API_KEY, or leave it offline and "
+            "upload later (wandb sync)"
+        )
 
 
 def count_gpus() -> int:

@@ -39,7 +39,7 @@ def test_what_it_copies_is_there_and_reaches_the_build():
 def test_it_runs_as_an_ordinary_user_and_every_command():
     users = re.findall(r"^USER (\S+)", DOCKERFILE, re.M)
     assert users[-1] not in ("root", "0")
-    assert 'ENTRYPOINT ["python", "-m"]' in DOCKERFILE
+    assert 'nvidia_entrypoint.sh", "python", "-m"]' in DOCKERFILE
 
 
 def test_the_install_script_leaves_the_images_packages_alone(tmp_path):

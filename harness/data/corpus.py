@@ -134,13 +134,19 @@ def _stdlib_files() -> list[Path]:
     return [file for file in files if not _LEFT_OUT & set(file.relative_to(root).parts)]
 
 
+def _is_hidden(file: Path) -> bool:
+    """Whether a file in a folder is no part of a corpus: ``.gitattributes``, ``.git/...``, ``_SUCCESS`` (what Spark leaves)."""
+    return any(part.startswith(".") for part in file.parts) or (file.name.startswith("_") and not file.suffix)
+
+
 def _expand(name: str, leave_out: Path | None) -> list[Path]:
     """The files that a name stands for."""
     path = Path(name)
     if path.is_file():
         return [path.absolute()]
     if path.is_dir():
-        found = sorted(file for file in path.absolute().rglob("*") if file.is_file())
+        root = path.absolute()
+        found = sorted(file for file in root.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(root)))
     elif glob.has_magic(name):
         found = sorted(Path(file).absolute() for file in glob.glob(name, recursive=True) if Path(file).is_file())  # noqa: PTH207
     else:

@@ -114,8 +114,10 @@ def _field(value: dict[str, Any], key: str) -> bytes | str:
         fields = ", ".join(map(repr, value)) or "none"
         return f"no field {key!r} (data.text_key){nearest(key, value) or '.'} Its fields: {fields}"
     text = value[key]
+    if text is None:
+        return b""  # crawls have them; counted among the empty documents
     if not isinstance(text, str):
-        return f"field {key!r} holds {type(text).__name__}, where text is wanted: {str(text)[:60]}"
+        return f"field {key!r} holds {json.dumps(text)[:60]}, where text is wanted"
     try:
         return text.encode()
     except UnicodeEncodeError:

@@ -18,6 +18,7 @@ TE_ONLY = {
     "--moe-router-fusion": "likewise the fused top-k and auxiliary loss",
     "--moe-grouped-gemm": "the grouped GEMM of Megatron 0.19 is Transformer Engine's; locally experts run one after another",
     "--use-distributed-optimizer": "without Transformer Engine's or Apex' Adam its state does not load again",
+    "--dist-ckpt-optim-fully-reshardable": "of the distributed optimizer",
     "--overlap-param-gather": "part of the distributed optimizer",
     "--transformer-impl": "transformer_engine itself",
     "--attention-backend": "a choice among Transformer Engine's attentions",
@@ -106,6 +107,7 @@ def _gpu(layout: Layout, options: JobOptions) -> list[str]:
         "--cross-entropy-loss-fusion",
         *("--cross-entropy-fusion-impl", "native"),  # Megatron 0.19 refuses te for its instability
         *("--ckpt-format", "torch_dist"),
+        *("--rerun-mode", megatron.rerun_mode),
         *(["--async-save", "--use-persistent-ckpt-worker", "--async-strategy", "mcore"] if megatron.async_save else []),
         *(["--manual-gc", "--manual-gc-interval", f"{megatron.manual_gc_interval}"] if layout.gpus > 1 else []),
         *("--num-workers", f"{megatron.num_workers}"),
@@ -121,6 +123,7 @@ def _transformer_engine(training: Training, layout: Layout, options: JobOptions)
         *("--transformer-impl", "transformer_engine"),
         *("--attention-backend", megatron.attention_backend if training.precision == "bf16" else "unfused"),
         "--use-distributed-optimizer",
+        "--dist-ckpt-optim-fully-reshardable",  # a run may go on with another layout, or on another cluster
         *(["--overlap-param-gather"] if megatron.overlap else []),
         "--moe-grouped-gemm",
         "--moe-permute-fusion",

@@ -113,11 +113,29 @@ def flat(grouped: dict[str, list[str]]) -> list[str]:
 
 def is_neutral(name: str) -> bool:
     """Whether the flag cannot change the loss (`LOSS_NEUTRAL`)."""
-    return any(
-        name == entry or (entry.endswith("-") and name.startswith(entry))
-        for entries in LOSS_NEUTRAL.values()
-        for entry in entries.split()
-    )
+    return any(_among(name, entries) for entries in LOSS_NEUTRAL.values())
+
+
+REFUSED = {
+    "changes the model, so that M, N_a, N and Megatron's FLOPs would be counted wrongly; the harness has no option for it yet": (
+        "--mtp- --multi-latent-attention --hybrid- --is-hybrid-model --mamba- --experimental-attention-variant --heterogeneous- "
+        "--moe-layer-freq --use-megatron-fsdp --encoder- --decoder- --add-qkv-bias --tie- --moe-latent-size --engram-"
+    ),
+    "changes the number of steps, the batch or the schedule: use training.* and the backbone's scales": (
+        "--train-samples --lr-warmup-fraction --lr-warmup-samples --lr-decay-samples --lr-wsd-decay-samples --rampup-batch-size "
+        "--decrease-batch-size-if-needed --skip-train --eval- --full-validation --step-batch-size-schedule"
+    ),
+    "is the precision: use training.precision": "--fp16 --fp8- --fp4- --bf16",
+    "breaks the resuming of a run": (
+        "--finetune --no-save-optim --no-save-rng --no-load-optim --no-load-rng --ckpt-step --load --save"
+    ),
+    "is recomputation, which is part of the layout: use cluster.layout.recompute": "--recompute- --moe-layer-recompute",
+}
+"""Why a flag is not for ``megatron.extra`` -> such flags (a name, or a beginning that ends in ``-``)."""
+
+
+def _among(name: str, entries: str) -> bool:
+    return any(name == entry or (entry.endswith("-") and name.startswith(entry)) for entry in entries.split())
 
 
 def clashes(names: Iterable[str], others: Iterable[str]) -> list[tuple[str, str]]:
@@ -154,6 +172,9 @@ def read_extra(text: str) -> ExtraFlags:
     grouped = group_flags(words)
     for name, values in grouped.items():
         _check(name, values)
+        for why, entries in REFUSED.items():
+            if _among(name, entries):
+                raise ConfigError(f"megatron.extra: {name} {why}")
     known = megatron_flags()
     dests = [known[name].dest for name in grouped]
     if twice := next((name for name in grouped if dests.count(known[name].dest) > 1), None):

@@ -16,6 +16,7 @@ CHOICES = {
     "dispatcher": ("alltoall", "deepep", "hybridep", "allgather"),
     "attention_backend": ("auto", "flash", "fused", "unfused"),
     "transformer_impl": ("auto", "transformer_engine", "local"),
+    "rerun_mode": ("disabled", "validate_results", "report_stats"),
     "mode": ("offline", "online", "disabled"),
     "keep_checkpoints": KEEP,
 }
@@ -45,6 +46,9 @@ class MegatronOptions:
     """Compute the shared expert while tokens travel, where experts are spread over GPUs (not with `dispatcher` allgather)."""
     overlap: bool = True
     """Reduce gradients and gather parameters while computing."""
+    rerun_mode: str = "disabled"
+    """Of Megatron's rerun state machine. ``validate_results`` runs a step with a NaN again to tell broken hardware from
+    divergence, and stops the job for another start on other nodes; a divergence then ends as ``rerun``, never as ``diverged``."""
     async_save: bool = False
     """Write checkpoints from a process of their own while training goes on (GPUs only)."""
     checkpoint_minutes: float = 30.0

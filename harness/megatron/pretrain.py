@@ -199,7 +199,8 @@ class _Training:
                 end, code, message = "signal", STOPPED, "told to stop; a later start goes on from the last checkpoint"
             else:
                 # Megatron leaves with code 0 also where it cannot read a checkpoint
-                end, code, message = "crash", code or 1, f"Megatron left with exit code {code}; see the log"
+                end, message = "crash", f"Megatron left with exit code {code}; see the log{self._about_checkpoint()}"
+                code = code or 1
         except KeyboardInterrupt:
             end, code, message = "signal", 130, "stopped at once; steps since the last checkpoint are lost"
         except Exception as error:
@@ -231,6 +232,16 @@ class _Training:
         if (wandb := global_vars.get_wandb_writer()) is not None:
             wandb.finish(exit_code=code)
         self.metrics.close()
+
+    def _about_checkpoint(self) -> str:
+        """What to do where Megatron left before its first step, as it does (with code 0) on a checkpoint that it cannot read."""
+        started = self.metrics is not None and self.metrics.rows
+        if started or not self.run_directory.checkpoints.exists():
+            return ""
+        return (
+            f" (if a checkpoint cannot be read, move the damaged iter_* out of {self.run_directory.checkpoints}: the run then "
+            "goes on from an earlier one, or from its beginning where the directory is removed)"
+        )
 
     def _pretrain(self) -> None:
         from harness.megatron import environment

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import compose
+from harness.errors import ConfigError
 from harness.experiment import Experiment
 from harness.megatron.argv import megatron_argv
 from harness.megatron.device import TE_ONLY, WITHOUT_TE
@@ -170,3 +171,21 @@ def test_planning_again_with_other_job_options_keeps_the_experiments_and_takes_t
     sweep = load_sweep(tmp_path, "s")
     options = job_options(sweep.config, sweep.name)
     assert (options.megatron.log_interval, options.logging.wandb.mode, options.sweep) == (7, "online", "s")
+
+
+@pytest.mark.parametrize(
+    ("extra", "why"),
+    [
+        ("--mtp-num-layers 1", "would be counted wrongly"),
+        ("--train-samples 100", "number of steps"),
+        ("--lr-warmup-fraction 0.1", "number of steps"),
+        ("--skip-train", "number of steps"),
+        ("--fp16", "training.precision"),
+        ("--finetune", "breaks the resuming"),
+        ("--no-save-optim", "breaks the resuming"),
+        ("--moe-layer-recompute", "cluster.layout.recompute"),
+    ],
+)
+def test_flags_that_extra_is_not_for_are_refused_with_the_reason(extra, why):
+    with pytest.raises(ConfigError, match=f"{extra.split()[0]} .*{why}"):
+        read_extra(extra)

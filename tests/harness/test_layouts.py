@@ -269,3 +269,20 @@ def test_a_cluster_that_cannot_be_is_refused(change):
 def test_mistakes_in_the_cluster_are_told(words, message):
     with pytest.raises(ConfigError, match=message):
         plan(compose("sweep", ["phase=1", "scale=all", *words]))
+
+
+def test_without_transformer_engine_the_optimizer_is_not_shared_out_and_the_grouped_gemm_is_not_recomputed():
+    """Megatron refuses ``moe_act`` without the grouped GEMM; and each rank then holds 18 bytes of every parameter it has."""
+    words = ["phase=1", "scale=[1e20,3e20]"]
+    rows = {te: plan(compose("sweep", [*words, *more])).rows for te, more in
+            ((True, []), (False, ["megatron.transformer_impl=local"]))}  # fmt: skip
+    assert "selective" in {row.layout.recompute for row in rows[True]}
+    assert "selective" not in {row.layout.recompute for row in rows[False]}
+    for row in rows[False]:
+        memory = row.estimate.memory
+        assert memory.total <= 72e9
+        assert memory.weights + memory.gradients + memory.optimizer == pytest.approx(
+            9 * memory.weights
+        )  # 2 + 4 + 12 bytes
+    with pytest.raises(ConfigError, match="needs Transformer Engine"):
+        plan(compose("sweep", [*words, "megatron.transformer_impl=local", "cluster.layout.recompute=selective"]))

@@ -82,7 +82,7 @@ def test_a_launch_above_the_limit_is_refused_with_the_bill_before_it(tmp_path):
     done = command(*words)
     assert done.returncode == 2, done.stderr
     assert "GPU-hours are above limit.gpu_hours=1,000: nothing was launched" in done.stderr
-    assert done.stdout.index("Bill on cluster h100") < done.stdout.index("sweep phase1-3e20: 36 runs, written")
+    assert done.stdout.index("Bill on cluster h100") < done.stdout.index("sweep phase1-3e20: 36 runs, in")
     assert not (tmp_path / "runs").exists()
     assert (tmp_path / "sweeps/phase1-3e20.csv").exists()
     # with consent the launcher gets it, and has its own say: the machine of this test is no cluster

@@ -68,6 +68,7 @@ def test_branches_start_at_their_branch_points_and_then_the_trunk_s_checkpoints_
     assert f"remove {sweep.trunk.path} to train it again" in late.stdout
 
 
+@pytest.mark.slow
 def test_a_branch_starts_once_its_checkpoint_is_whole_and_not_before(sweep):
     experiments = read_experiments(sweep.root, "shared")
     jobs = [SimpleNamespace(run=run, experiment=experiments[run.run_id], label=run.run_id) for run in sweep.branches]
@@ -91,6 +92,7 @@ def test_with_keep_checkpoints_the_last_one_of_a_trunk_stays(sweep):
     assert [path.name for path in sweep.trunk.checkpoints.glob("iter_*")] == [f"iter_{sweep.points[-1]:07d}"]
 
 
+@pytest.mark.slow
 def test_a_trunk_that_fails_leaves_out_its_branches_and_a_later_launch_makes_up_for_it(sweep):
     sweep.trunk.checkpoints.mkdir(parents=True)
     (sweep.trunk.checkpoints / "latest_checkpointed_iteration.txt").write_text("999")  # a checkpoint that is gone
@@ -107,6 +109,7 @@ def test_a_trunk_that_fails_leaves_out_its_branches_and_a_later_launch_makes_up_
     assert "3 of 3 runs done, 0 failed" in done.stdout
 
 
+@pytest.mark.slow
 def test_checkpoints_stay_while_a_branch_of_another_sweep_needs_them(sweep, dataset):
     other = command("-m", "harness.sweep", *PLAN, f"root={sweep.root}", f"data.path={dataset[0]}", "name=other")
     assert other.returncode == 0, other.stderr

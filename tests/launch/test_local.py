@@ -161,6 +161,7 @@ def test_ctrl_c_right_at_the_start_stops_too(long_sweep):
     assert no_children_of(long_sweep)
 
 
+@pytest.mark.slow
 def test_a_second_launcher_leaves_the_runs_of_the_first_alone(long_sweep):
     first = long_sweep.start(stdout=subprocess.PIPE)
     long_sweep.wait_for_steps(2)
@@ -245,6 +246,7 @@ def test_typos_are_explained(sweep, words, message):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_live_table(sweep):
     master, slave = pty.openpty()
     process = sweep.start(stdout=slave, stderr=slave, stdin=slave)

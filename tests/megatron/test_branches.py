@@ -124,6 +124,7 @@ def train_until_killed(trainer, run, step, *program):
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_a_trunk_and_a_branch_that_are_killed_go_on_to_the_same_numbers(tmp_path, dataset, long_alone):
     trainer = Trainer(tmp_path, dataset[0])
     trunk = trainer.prepare(trunk_of(dataset[1]))
@@ -148,6 +149,7 @@ def test_a_trunk_and_a_branch_that_are_killed_go_on_to_the_same_numbers(tmp_path
     equal_runs(branch, long_alone, 14)
 
 
+@pytest.mark.slow
 def test_a_branch_of_another_seed_needs_the_trunk_of_that_seed(trained_trunk, dataset):
     trainer, trunk = trained_trunk
     other = trunk_of(dataset[1], seed=2)
@@ -177,6 +179,7 @@ def test_a_torn_branch_point_is_no_branch_point(trained_trunk, dataset, tmp_path
     assert elsewhere.train(branch).returncode == 4
 
 
+@pytest.mark.slow
 def test_the_program_s_own_flags_say_the_same_to_a_run_by_hand(trained_trunk, dataset, tmp_path):
     trainer, trunk = trained_trunk
     experiment = branch_of(trunk.experiment(), alone(dataset[1], "twin"))

@@ -91,6 +91,7 @@ def test_a_full_disk_while_saving_fails_clearly_and_leaves_the_earlier_checkpoin
     assert losses(run) == losses(whole)
 
 
+@pytest.mark.slow
 def test_an_emptied_tracker_is_mended_from_the_record(trained):
     trainer, whole, _ = trained
     run = stopped_at_5(trainer, whole, "emptied")
@@ -115,6 +116,7 @@ def test_a_checkpoint_of_another_experiment_is_refused(trained, dataset, whole_d
     assert steps_saved(run) == [12]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_its_last_evaluation_does_not_write_over_its_last_checkpoint(trained, tmp_path):
     trainer, whole, _ = trained
     run = copy_of(whole, tmp_path / "evaluate")

@@ -160,7 +160,7 @@ def check(row, sweep, options, layout, label):
     print("CHECKED", label, row.run_id)
 
 VARIANTS = ([], ["megatron.dispatcher=deepep", "megatron.async_save=true"], ["megatron.transformer_impl=local"],
-            ["megatron.extra='--moe-z-loss-coeff 1e-3 --recompute-granularity selective'", "megatron.overlap=false"],
+            ["megatron.extra='--moe-z-loss-coeff 1e-3 --log-params-norm'", "megatron.overlap=false"],
             ["training.load_balancing=global_aux_loss", "megatron.dispatcher=hybridep"])
 for study in STUDIES:
     for backbone in ("paper", "demo"):

@@ -17,6 +17,7 @@ def balanced(trainer, dataset, kind, *more, name, **changes):
     return run
 
 
+@pytest.mark.slow
 def test_the_bias_moves_by_its_rate_and_there_is_no_loss(trainer, dataset):
     assert tiny_backbone().router_score_function == "sigmoid"
     run = balanced(trainer, dataset, "expert_bias", name="bias", expert_bias_update_rate=0.01, z_loss_coeff=1e-3)

@@ -153,6 +153,7 @@ def test_the_rerun_state_machine_is_told_apart(trainer, dataset):
     assert attempt.exit_code in (16, 17)
 
 
+@pytest.mark.slow
 def test_the_pasted_command_trains_the_same_run(trained, tmp_path):
     trainer, whole, _ = trained
     run = trainer.prepare(whole.experiment(), name="pasted")
@@ -212,6 +213,7 @@ def test_flags_that_the_experiment_does_not_have_are_refused(trained, flags, mes
     assert message in done.stderr
 
 
+@pytest.mark.slow
 def test_extra_flags_of_the_experiment_reach_megatron(trained, dataset):
     trainer, whole, _ = trained
     run = trainer.prepare(tiny_experiment(dataset[1], train_iters=6, extra_flags="--moe-input-jitter-eps 0.3"))

@@ -43,6 +43,7 @@ def test_a_checkpoint_takes_the_disk_that_was_planned(trained):
 
 
 @pytest.mark.parametrize("level", ["moe", "full"])
+@pytest.mark.slow
 def test_recomputation_changes_no_loss(trained, level):
     """Megatron takes the flags, trains to the same numbers, and the result says which runs are alike."""
     trainer, whole, _ = trained

@@ -45,6 +45,7 @@ def test_two_ranks_train_the_run_of_one(trainer, dataset):
     assert run.result()["tokens"] == whole.result()["tokens"]
 
 
+@pytest.mark.slow
 def test_two_ranks_train_a_trunk_and_a_branch(trainer, dataset):
     trunk = trainer.prepare(
         tiny_experiment(dataset[1], train_iters=10, decay_iters=0, dataset_iters=12, branch_points="8 10")
