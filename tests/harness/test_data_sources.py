@@ -112,7 +112,7 @@ DAMAGED = {
     "b.jsonl": (jsonl(SOME).replace('"text": "0-77 ', '"txt": "0-77 ').encode(),
                 r"b.jsonl:78: no field 'text' \(data.text_key\); did you mean 'txt'\? Its fields: 'id', 'txt'"),
     "c.jsonl": (b'{"text": "a"}\n\n["b"]\n', "c.jsonl:3: a JSON list, where an object with the field 'text' is wanted"),
-    "d.jsonl": (b'{"text": "a"}\n{"text": 3}\n', "d.jsonl:2: field 'text' holds int, where text is wanted: 3"),
+    "d.jsonl": (b'{"text": "a"}\n{"text": 3}\n', "d.jsonl:2: field 'text' holds 3, where text is wanted"),
     "e.jsonl": (b'{"text": "a"}\n{"text": "\xff"}\n', r"e.jsonl:2: not UTF-8 \(byte 11 of the line\)"),
     "f.jsonl": (b'{"text": "a"}\n{"text": "\\ud83d"}\n', "f.jsonl:2: .*half of a surrogate pair"),
     "g.jsonl.gz": (cut_off(gzip.compress(jsonl(SOME).encode())), r"g.jsonl.gz is damaged or was cut off: after .* bytes"),
@@ -204,3 +204,11 @@ def test_a_line_that_is_mended_is_read_from_the_beginning(tmp_path):
     assert command(*words, cwd=tmp_path).returncode == 0
     assert json.loads((tmp_path / "made" / "manifest.json").read_text())["documents"]["train"] > 0
     assert not (tmp_path / "made" / "partial").exists()
+
+
+def test_null_texts_and_files_that_are_no_part_of_a_corpus_are_passed_over(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": null}\n' + '{"text": "one"}\n' * 100)
+    for name in (".gitattributes", "_SUCCESS", ".git/config"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("not a text of the corpus")
+    assert {text for text in contents(str(tmp_path)) if text} == {"one"}
