@@ -128,6 +128,9 @@ def test_ctrl_c_stops_soon_and_says_how_to_go_on(material, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a job in the background inherits that it is ignored
     )
     wait_for(lambda: (tmp_path / "partial" / "digests").exists())
     process.send_signal(signal.SIGINT)
