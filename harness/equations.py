@@ -84,6 +84,14 @@ class Targets:
             total_params=cast(Any, columns[2]),
         )
 
+    def deviations(self, flops_per_token: Any, active_params: Any, total_params: Any) -> tuple[Any, Any, Any]:
+        """Relative deviations, with sign, of M, N_a and N from these targets; elementwise over arrays."""
+        return (
+            flops_per_token / self.flops_per_token - 1,
+            active_params / self.active_params - 1,
+            total_params / self.total_params - 1,
+        )
+
     def take(self, index: Any) -> "Targets":
         """Of stacked targets, those that a numpy index (integers, a mask, a repetition) picks."""
         return Targets(

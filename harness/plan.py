@@ -36,12 +36,8 @@ class Row:
 
 def deviations(row: Row) -> tuple[float, float, float]:
     """Relative deviations of the realised M, N_a and N from their targets."""
-    counts, targets = row.point.experiment.counts, row.point.targets
-    return (
-        counts.flops_per_token / targets.flops_per_token - 1,
-        counts.active_params / targets.active_params - 1,
-        counts.total_params / targets.total_params - 1,
-    )
+    counts = row.point.experiment.counts
+    return row.point.targets.deviations(counts.flops_per_token, counts.active_params, counts.total_params)
 
 
 @dataclass(frozen=True, kw_only=True)

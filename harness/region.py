@@ -22,7 +22,7 @@ from harness.errors import ConfigError, InfeasibleError
 from harness.files import write_atomically
 from harness.scales import Scale, budget_label
 from harness.settings import Settings
-from harness.solver import MIN_M_OVER_NA, Rules, Targets, feasible_widths_of, proxy_widths
+from harness.solver import MIN_M_OVER_NA, Rules, Targets, feasible_widths_of, proxies_among
 
 MOST_POINTS = 1000
 """Along an axis."""
@@ -64,7 +64,7 @@ def region(
         values[there] = widths[index[there]]
         return values.reshape(x.shape)
 
-    proxy = proxy_widths(backbone, targets, rules)
+    proxy = proxies_among(widths, ends, rules)
     return Region(
         compute=compute,
         flops_per_token=flops,

@@ -36,6 +36,7 @@ __all__ = [
     "deviations",
     "feasible_widths",
     "feasible_widths_of",
+    "proxies_among",
     "proxy_width",
     "proxy_widths",
     "quantity_at",
@@ -180,7 +181,11 @@ def proxy_width(backbone: Backbone, targets: Targets, rules: Rules) -> int:
 
 def proxy_widths(backbone: Backbone, targets: Targets, rules: Rules) -> np.ndarray:
     """`proxy_width` of p stacked targets that respect Eq. 5; 0 where no width is feasible. Shape (p,), int."""
-    widths, ends = feasible_widths_of(backbone, targets, rules)
+    return proxies_among(*feasible_widths_of(backbone, targets, rules), rules)
+
+
+def proxies_among(widths: np.ndarray, ends: np.ndarray, rules: Rules) -> np.ndarray:
+    """`proxy_widths` from what `feasible_widths_of` returned. Shape (p,), int."""
     begin, count = ends[:-1], np.diff(ends)
     there = count > 0
     if rules.proxy == "nearest_to_middle":
@@ -272,11 +277,7 @@ def deviations(
     active = active_params(backbone, d, l_dense, l_moe, _ffn(backbone, d, d_expert), d_expert)
     total = active + idle_params(backbone, d, l_moe, d_expert)
     flops = 6 * active + score_flops(backbone, l_dense + l_moe)
-    return (
-        flops / targets.flops_per_token - 1,
-        active / targets.active_params - 1,
-        total / targets.total_params - 1,
-    )
+    return targets.deviations(flops, active, total)
 
 
 def worst_deviation(backbone: Backbone, targets: Targets, d: Any, l_dense: Any, l_moe: Any, d_expert: Any) -> Any:

@@ -145,9 +145,8 @@ def _other_settings(sweep: Sweep, idle: bool) -> ConfigError:
 def _with_extension(sweep: Sweep) -> str:
     """The sweep's first configuration, with what this plan has otherwise added to its list of extensions."""
     held: Any = OmegaConf.load(sweep.file(".yaml"))
-    old, new = _flat(held), _flat(sweep.config)
-    changed = {key: new.get(key) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)}
-    held.extensions = [*(held.get("extensions") or []), changed]
+    added = {key: new for key, (_, new) in _changed(held, sweep.config).items()}
+    held.extensions = [*(held.get("extensions") or []), added]
     return OmegaConf.to_yaml(held, resolve=True)
 
 
@@ -180,9 +179,16 @@ def _difference(sweep: Sweep) -> str:
     """The settings of the sweep on disk that differ from those given, as ``key: old -> new``."""
     if not sweep.file(".yaml").exists():
         return "its .yaml is missing"
-    old, new = (_flat(config) for config in (OmegaConf.load(sweep.file(".yaml")), sweep.config))
-    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    return "; ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in changed) or "its data was prepared anew"
+    changed = _changed(OmegaConf.load(sweep.file(".yaml")), sweep.config)
+    return "; ".join(f"{key}: {old} -> {new}" for key, (old, new) in changed.items()) or "its data was prepared anew"
+
+
+def _changed(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> value before and after, of the settings in which two configurations differ; sorted."""
+    old, new = _flat(before), _flat(after)
+    return {
+        key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
+    }
 
 
 def _flat(config: Any) -> dict[str, Any]:

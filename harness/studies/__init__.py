@@ -15,27 +15,23 @@ from harness.studies.study import Point, Request, Study
 __all__ = ["STUDIES", "Point", "Request", "Study", "find_study"]
 
 STUDIES = (
-    Study(name="classical", label="classical", title="IsoFLOP sets (4.2.1)", requests=classical),
-    Study(name="rank", label="rank", title="does the proxy width rank alike (4.3)", requests=rank),
-    Study(name="grid", label="phase1", title="phase 1: M/N_a x N/N_a (5.2)", requests=grid),
-    Study(name="refine", label="refine", title="finer M/N_a (5.3)", requests=refine),
-    Study(name="width", label="phase2", title="phase 2: d (6)", requests=at_optima("width", "hidden_size")),
-    Study(name="ratio", label="ratio", title="(K + 1) d_m / d (E)", requests=at_optima("ratio", "width_ratio")),
+    Study(name="classical", label="classical", requests=classical),
+    Study(name="rank", label="rank", requests=rank),
+    Study(name="grid", label="phase1", requests=grid),
+    Study(name="refine", label="refine", requests=refine),
+    Study(name="width", label="phase2", requests=at_optima("width", "hidden_size")),
+    Study(name="ratio", label="ratio", requests=at_optima("ratio", "width_ratio")),
     Study(
         name="dense_share",
         label="dense_share",
-        title="share of dense layers (4.2.2)",
         requests=at_optima("dense_share", "dense_share"),
     ),
     Study(
         name="granularity",
         label="granularity",
-        title="expert granularity d / d_m",
         requests=at_optima("granularity", "granularity"),
     ),
-    Study(
-        name="hyperparameters", label="hyperparameters", title="learning rate x batch (F.2)", requests=hyperparameters
-    ),
+    Study(name="hyperparameters", label="hyperparameters", requests=hyperparameters),
 )
 
 _BY_PHASE = {"1": STUDIES[2], "2": STUDIES[4]} | {study.name: study for study in STUDIES}

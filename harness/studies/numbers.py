@@ -4,10 +4,12 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from harness.architecture import Backbone
 from harness.equations import MIN_M_OVER_NA
 from harness.errors import ConfigError
 from harness.scales import Scale
 from harness.settings import Settings
+from harness.solver import Targets, feasible_widths, thinned
 
 
 def numbers(given: Any, name: str) -> list[float]:
@@ -90,13 +92,21 @@ def is_repeated(repeat_at: Any, **values: float) -> bool:
     return all(value in numbers(repeat_at.get(name, [math.pi]), f"repeat_at.{name}") for name, value in values.items())
 
 
-def num_widths(settings: Settings, own: dict[str, Any], study: str) -> int:
-    """How many feasible widths a study takes where it has no list: the command line's ``num_widths``, or its own.
+def spread_of_widths(
+    settings: Settings, study: str, backbone: Backbone, *, flops_per_token: float, m_over_na: float, n_over_na: float
+) -> list[int]:
+    """So many feasible widths, evenly by rank, as ``num_widths`` says (the command line's, or the study's own).
 
     Raises:
         ConfigError: neither is a whole number of at least 1.
+        InfeasibleError: a ratio is outside its bounds.
     """
-    value = settings.num_widths or own.get("num_widths")
+    targets = Targets.from_ratios(backbone, flops_per_token=flops_per_token, m_over_na=m_over_na, n_over_na=n_over_na)
+    return thinned(feasible_widths(backbone, targets, settings.rules), _num_widths(settings, study))
+
+
+def _num_widths(settings: Settings, study: str) -> int:
+    value = settings.num_widths or settings.study(study).get("num_widths")
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(
             f"studies.{study}.num_widths={value}: a whole number of at least 1 is wanted (or num_widths=<n>)"

@@ -10,8 +10,7 @@ from itertools import product
 from harness.errors import ConfigError
 from harness.scales import Scale
 from harness.settings import Settings
-from harness.solver import Targets, feasible_widths, thinned
-from harness.studies.numbers import is_repeated, num_widths, numbers, optimum, refuse_options, stated_at
+from harness.studies.numbers import is_repeated, numbers, optimum, refuse_options, spread_of_widths, stated_at
 from harness.studies.study import Request
 
 MOST_FACTOR = 1e4
@@ -34,11 +33,9 @@ def _at_optima(study: str, quantity: str, settings: Settings, scale: Scale) -> I
             if settings.config["values"] is not None:
                 values = numbers(settings.config["values"], "values")
             elif quantity == "hidden_size" and not _is_listed(settings, scale, density, expansion):
-                targets = Targets.from_ratios(
-                    backbone, flops_per_token=scale.flops_per_token, m_over_na=density, n_over_na=expansion
-                )
-                widths = feasible_widths(backbone, targets, settings.rules)
-                values = [float(width) for width in thinned(widths, num_widths(settings, own, study))]
+                ratios = {"m_over_na": density, "n_over_na": expansion}
+                widths = spread_of_widths(settings, study, backbone, flops_per_token=scale.flops_per_token, **ratios)
+                values = [float(width) for width in widths]
             else:
                 values = numbers(stated_at(scale, own["values"]), f"studies.{study}.values")
             asked: list[float] | list[None] = values or [None]  # none feasible: asked for, so that the reason is told

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from harness.scales import Scale
 from harness.settings import Settings
-from harness.solver import Targets, feasible_widths, thinned
-from harness.studies.numbers import is_repeated, num_widths, numbers, refuse_options
+from harness.studies.numbers import is_repeated, numbers, refuse_options, spread_of_widths
 from harness.studies.study import Request
 
 
@@ -15,24 +14,18 @@ def rank(settings: Settings, scale: Scale) -> Iterator[Request]:
     own = settings.study("rank")
     backbone = settings.backbone(scale)
     for configuration in own["configurations"]:
-        flops, density, expansion = (
-            scale.grid_flops_per_token,
-            float(configuration["m_over_na"]),
-            float(configuration["n_over_na"]),
-        )
+        flops = scale.grid_flops_per_token
+        density, expansion = (float(configuration[name]) for name in ("m_over_na", "n_over_na"))
         listed = configuration.get("hidden_size")
-        if (
-            listed is None
-            or settings.num_widths is not None
-            or scale.compute not in map(float, own.get("budgets") or [])
-        ):
-            targets = Targets.from_ratios(backbone, flops_per_token=flops, m_over_na=density, n_over_na=expansion)
-            widths = thinned(feasible_widths(backbone, targets, settings.rules), num_widths(settings, own, "rank"))
-        else:
+        stated = listed is not None and scale.compute in map(float, own.get("budgets") or [])
+        if stated and settings.num_widths is None:
             widths = [int(width) for width in numbers(listed, "studies.rank.configurations.hidden_size")]
-        asked: list[int] | list[None] = widths or [
-            None
-        ]  # none feasible: asked for all the same, so that the reason is told
+        else:
+            widths = spread_of_widths(
+                settings, "rank", backbone, flops_per_token=flops, m_over_na=density, n_over_na=expansion
+            )
+        # none feasible: one is asked for all the same, so that the reason is told
+        asked: list[int] | list[None] = widths or [None]
         for width in asked:
             yield Request(
                 backbone=backbone,

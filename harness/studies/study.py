@@ -59,7 +59,5 @@ class Study:
     """Its key in the configuration, and its column in tables."""
     label: str
     """In the names of sweeps."""
-    title: str
-    """For people, with the paper's section."""
     requests: Callable[[Settings, Scale], Iterator[Request]]
     """The experiments at one budget, in a fixed order."""
