@@ -17,9 +17,7 @@ from harness.solver import (
     proxy_widths,
     rounded,
     rounded_all,
-    solve,
     width_for,
-    worst_deviation,
 )
 from harness.studies.study import Point, Request, Study
 
@@ -58,35 +56,35 @@ def build(study: Study, settings: Settings, scale: Scale) -> tuple[list[Point], 
     return points, infeasible
 
 
-def _solve(settings: Settings, requests: list[Request]) -> list[tuple[Targets, Architecture] | InfeasibleError]:
-    """For each request its targets and its architecture, or why there is none."""
-    solved: list[tuple[Targets, Architecture] | InfeasibleError] = [InfeasibleError("not solved yet")] * len(requests)
-    groups: dict[Backbone, list[int]] = {}
-    targets: dict[int, Targets] = {}
+type Answer = tuple[Targets, Architecture] | InfeasibleError
+"""A request's targets and architecture, or why there is none."""
+
+
+def _solve(settings: Settings, requests: list[Request]) -> list[Answer]:
+    """The answer to each request; those of one backbone are solved together."""
+    answers: dict[int, Answer] = {}
+    groups: dict[Backbone, dict[int, Targets]] = {}
     for index, request in enumerate(requests):
         try:
-            targets[index] = Targets.from_ratios(
+            groups.setdefault(request.backbone, {})[index] = Targets.from_ratios(
                 request.backbone,
                 flops_per_token=request.flops_per_token,
                 m_over_na=request.m_over_na,
                 n_over_na=request.n_over_na,
             )
-            groups.setdefault(request.backbone, []).append(index)
         except InfeasibleError as error:
-            solved[index] = error
-    for backbone, members in groups.items():
-        widths = _widths(
-            settings, backbone, [requests[index] for index in members], [targets[index] for index in members]
-        )
-        _round_group(settings, backbone, members, requests, targets, widths, solved)
-    return solved
+            answers[index] = error
+    for backbone, targets in groups.items():
+        members = [requests[index] for index in targets]
+        widths = _widths(settings, backbone, members, list(targets.values()))
+        answers |= zip(targets, _rounded(settings, backbone, members, list(targets.values()), widths), strict=True)
+    return [answers[index] for index in range(len(requests))]
 
 
 def _widths(
     settings: Settings, backbone: Backbone, requests: list[Request], targets: list[Targets]
 ) -> list[int | InfeasibleError]:
     """The width that each request means, a whole number of steps."""
-    step = settings.rules.hidden_size_step
     proxied = [index for index, request in enumerate(requests) if request.value is None]
     proxies: dict[int, int] = {}
     if proxied:
@@ -97,65 +95,59 @@ def _widths(
         if request.value is None:
             widths.append(proxies[index] or no_feasible_width(backbone, target, settings.rules))
             continue
-        if request.quantity == "hidden_size" and request.value % step:
-            near = [
-                width
-                for width in (int(request.value // step) * step, int(request.value // step + 1) * step)
-                if width > 0
-            ]
-            raise ConfigError(
-                f"hidden_size={request.value:g} is not a multiple of {step} (rules.hidden_size_step): "
-                f"{' or '.join(map(str, near)) or step} would be"
-            )
         try:
-            width = width_for(backbone, target, request.quantity, request.value)
-            widths.append(max(1, int(np.floor(width / step + 0.5))) * step)
+            widths.append(_solved_width(settings, target, request, request.value))
         except InfeasibleError as error:
             widths.append(error)
     return widths
 
 
-def _round_group(
+def _solved_width(settings: Settings, targets: Targets, request: Request, value: float) -> int:
+    """The width at which the request's quantity has its value: to the nearest step, and still one that Eq. 3 allows."""
+    step = settings.rules.hidden_size_step
+    if request.quantity == "hidden_size" and value % step:
+        below = int(value // step) * step
+        near = [width for width in (below, below + step) if width > 0]
+        raise ConfigError(
+            f"hidden_size={value:g} is not a multiple of {step} (rules.hidden_size_step): "
+            f"{' or '.join(map(str, near)) or step} would be"
+        )
+    exact = width_for(request.backbone, targets, request.quantity, value)
+    width = max(1, int(np.floor(exact / step + 0.5))) * step
+    try:
+        width_for(request.backbone, targets, "hidden_size", width)  # it may have rounded out of the interval
+    except InfeasibleError as error:
+        raise _named(request, error) from error
+    return width
+
+
+def _rounded(
     settings: Settings,
     backbone: Backbone,
-    members: list[int],
     requests: list[Request],
-    targets: dict[int, Targets],
+    targets: list[Targets],
     widths: list[int | InfeasibleError],
-    solved: list[tuple[Targets, Architecture] | InfeasibleError],
-) -> None:
-    """Round the requests of one backbone together and put what comes out into `solved`."""
-    able = [(index, width) for index, width in zip(members, widths, strict=True) if isinstance(width, int)]
-    for index, width in zip(members, widths, strict=True):
+) -> list[Answer]:
+    """The architectures at `widths`, rounded together; a width that is an error answers with it."""
+    answers: dict[int, Answer] = {}
+    whole: dict[int, int] = {}
+    for index, width in enumerate(widths):
         if isinstance(width, InfeasibleError):
-            solved[index] = width
-    if not able:
-        return
-    stacked = Targets.stack([targets[index] for index, _ in able])
-    architectures = rounded_all(backbone, stacked, np.array([width for _, width in able]), settings.rules)
-    whole = np.array(
-        [
-            (a.hidden_size, a.num_dense_layers, a.num_moe_layers, a.moe_ffn_hidden_size) if a else (1, 1, 1, 1)
-            for a in architectures
-        ]
-    ).T
-    solution = solve(backbone, stacked, whole[0])
-    inside = (solution.num_dense_layers >= 0) & (
-        solution.num_moe_layers > 0
-    )  # a solved d may round out of the interval
-    safe = inside & (worst_deviation(backbone, stacked, *whole) <= min(settings.rules.tolerances))
-    for (index, width), architecture, fine in zip(able, architectures, safe.tolist(), strict=True):
+            answers[index] = width
+        else:
+            whole[index] = width
+    stacked = Targets.stack([targets[index] for index in whole])
+    architectures = rounded_all(backbone, stacked, np.array(list(whole.values()), dtype=int), settings.rules)
+    for (index, width), found in zip(whole.items(), architectures, strict=True):
         try:
-            if architecture is None:
-                architecture = rounded(backbone, targets[index], width, settings.rules)  # raises, and says why
-            if not fine:
-                width_for(
-                    backbone, targets[index], "hidden_size", architecture.hidden_size
-                )  # raises where it is outside
+            # at the very edge of the interval there is none: then `rounded` raises, and says why
+            architecture = found or rounded(backbone, targets[index], width, settings.rules)
+            if requests[index].value is not None:  # a proxy is feasible, which holds the tolerance
                 check_tolerance(backbone, targets[index], architecture, settings.rules)
-            solved[index] = (targets[index], architecture)
+            answers[index] = (targets[index], architecture)
         except InfeasibleError as error:
-            solved[index] = _named(requests[index], error)
+            answers[index] = _named(requests[index], error)
+    return [answers[index] for index in range(len(widths))]
 
 
 def _named(request: Request, error: InfeasibleError) -> InfeasibleError:
