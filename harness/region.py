@@ -21,7 +21,7 @@ from harness.equations import MOST_FLOPS
 from harness.errors import ConfigError, InfeasibleError
 from harness.files import write_atomically
 from harness.scales import Scale, budget_label
-from harness.settings import Settings
+from harness.settings import Settings, whole
 from harness.solver import MIN_M_OVER_NA, Rules, Targets, feasible_widths_of, proxies_among
 
 MOST_POINTS = 1000
@@ -141,9 +141,7 @@ def main(config: DictConfig) -> int:
     """Draw the region of each budget that `config` names."""
     settings = Settings(config)
     root = Path(text(config.root, "root")) / "regions"
-    resolution = config.resolution
-    if isinstance(resolution, bool) or not isinstance(resolution, int) or not 2 <= resolution <= MOST_POINTS:
-        raise ConfigError(f"resolution={resolution}: a whole number between 2 and {MOST_POINTS} is wanted")
+    resolution = whole(config.resolution, "resolution", 2, MOST_POINTS)
     planned = []
     for scale in settings.choose_scales(config.scale):
         backbone = settings.backbone(scale)

@@ -63,11 +63,11 @@ class Settings:
         self.cluster = replace(self.cluster, transformer_engine=self.job.transformer_engine)
         self.data_path = Path(text(config.data.path, "data.path")) if config.data.path is not None else None
         self.data: Data | None = read_manifest(self.data_path) if self.data_path else None
-        self.first_seed = _whole(config.get("seed", 1), "seed", 0, 2**31 - 1)
+        self.first_seed = whole(config.get("seed", 1), "seed", 0, 2**31 - 1)
         seeds = config.studies.get("seeds", 1) if config.get("seeds") is None else config.seeds
-        self.seeds = _whole(seeds, "seeds", 1, MOST_SEEDS)
+        self.seeds = whole(seeds, "seeds", 1, MOST_SEEDS)
         widths = config.get("num_widths")
-        self.num_widths = None if widths is None else _whole(widths, "num_widths", 1, MOST_WIDTHS)
+        self.num_widths = None if widths is None else whole(widths, "num_widths", 1, MOST_WIDTHS)
         self.infeasible: str = config.get("infeasible", "refuse")
         self.share_trunk = (config.get("wsd") or {}).get("share_trunk", False)
         if not isinstance(self.share_trunk, bool):
@@ -148,11 +148,11 @@ class Settings:
         values = dict(self._backbone)
         queries, head_dim, group = (values.pop(name, None) for name in ("num_query_heads", "head_dim", "gqa_ratio"))
         queries = (
-            by_budget["num_query_heads"] if queries is None else _whole(queries, "backbone.num_query_heads", 1, 2**20)
+            by_budget["num_query_heads"] if queries is None else whole(queries, "backbone.num_query_heads", 1, 2**20)
         )
         if group is None:
             group = by_budget["num_query_heads"] // by_budget["num_kv_heads"]
-        group = _whole(group, "backbone.gqa_ratio", 1, 2**20)
+        group = whole(group, "backbone.gqa_ratio", 1, 2**20)
         if queries % group:
             raise ConfigError(
                 f"num_query_heads={queries} is not a multiple of gqa_ratio={group} (query heads a key/value head): choose "
@@ -274,10 +274,15 @@ def _number(value: Any, name: str, low: float, high: float) -> float:
     return float(value)
 
 
-def _whole(value: Any, name: str, low: int, high: int) -> int:
-    """Likewise for a whole number."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{name}={value}: a whole number between {low} and {high} is wanted")
+def whole(value: Any, name: str, low: int, high: int | None = None) -> int:
+    """A whole number of the configuration of at least `low`, and of `high` at most where that is given.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= (value if high is None else high):
+        bounds = f"of at least {low}" if high is None else f"between {low} and {high}"
+        raise ConfigError(f"{name}={value}: a whole number {bounds} is wanted")
     return value
 
 

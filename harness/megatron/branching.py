@@ -19,6 +19,9 @@ from harness.rundir import RunDirectory
 COMPLETE = "run.json"
 """Beside a checkpoint once it is whole, with the run id and the step (`harness.megatron.checkpoints`)."""
 
+RECORD = "record.json"
+"""In a run's directory of checkpoints: run id, and the newest step known to be complete."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Branching:
@@ -86,7 +89,7 @@ def trunk_of(run: RunDirectory, experiment: Experiment) -> RunDirectory:
 
 def can_start(run: RunDirectory, experiment: Experiment) -> bool:
     """Whether a run needs no trunk (any more), or its trunk's checkpoint is there, whole."""
-    if not experiment.training.trunk or (run.checkpoints / "record.json").exists():
+    if not experiment.training.trunk or (run.checkpoints / RECORD).exists():
         return True
     try:
         _of_experiment(run, experiment).checkpoint()

@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.errors import RunError
 from harness.files import read_json, read_text, write_atomically, write_json
-from harness.megatron.branching import COMPLETE, checkpoint_path
+from harness.megatron.branching import COMPLETE, RECORD, checkpoint_path
 from harness.rundir import RunDirectory
 
 TRACKER = "latest_checkpointed_iteration.txt"
@@ -48,7 +48,7 @@ class Checkpoints:
         Raises:
             RunError: the checkpoints are another experiment's.
         """
-        record = read_json(self.directory / "record.json") or {}
+        record = read_json(self.directory / RECORD) or {}
         newest = self._tracked()
         recorded = record.get("step")
         if newest is None and isinstance(recorded, int) and self._path(recorded).exists():
@@ -122,7 +122,7 @@ class Checkpoints:
     def tidy(self) -> None:
         """Record the newest complete checkpoint, and only then remove the older ones."""
         newest = self._tracked() if self.writer else None
-        if newest is None or newest == (read_json(self.directory / "record.json") or {}).get("step"):
+        if newest is None or newest == (read_json(self.directory / RECORD) or {}).get("step"):
             return
         self._record(newest)
         if self.keep != "all":
@@ -157,7 +157,7 @@ class Checkpoints:
     def _record(self, step: int) -> None:
         record = {"run_id": self._identity(), "step": step}
         write_json(self._path(step) / COMPLETE, record)
-        write_json(self.directory / "record.json", record)
+        write_json(self.directory / RECORD, record)
 
     def _steps(self) -> list[int]:
         names = (path.name.removeprefix("iter_") for path in self.directory.glob("iter_*"))

@@ -9,7 +9,7 @@ from itertools import product
 
 from harness.errors import ConfigError
 from harness.scales import Scale
-from harness.settings import Settings
+from harness.settings import Settings, whole
 from harness.studies.numbers import is_repeated, numbers, optimum, refuse_options, spread_of_widths, stated_at
 from harness.studies.study import Request
 
@@ -65,9 +65,7 @@ def hyperparameters(settings: Settings, scale: Scale) -> Iterator[Request]:
     refuse_options(settings, "hyperparameters", ("values", "num_widths"), "studies.hyperparameters.*")
     backbone = settings.backbone(scale)
     own = settings.study("hyperparameters")
-    step = own["batch_step"]
-    if isinstance(step, bool) or not isinstance(step, int) or step < 1:
-        raise ConfigError(f"studies.hyperparameters.batch_step={step}: a whole number of at least 1 is wanted")
+    step = whole(own["batch_step"], "studies.hyperparameters.batch_step", 1)
     factors = {
         name: numbers(own[f"{name}_factors"], f"studies.hyperparameters.{name}_factors")
         for name in ("learning_rate", "batch")
