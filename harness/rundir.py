@@ -178,8 +178,11 @@ class RunDirectory:
         by_step = {row["step"]: row for row in read_json_lines(self.metrics_path) if isinstance(row, dict)}
         return [by_step[step] for step in sorted(by_step)]
 
-    def begin_attempt(self, *, command: str, job_id: str | None = None) -> Attempt:
-        """Record that this process starts the run now; an earlier attempt without an end was killed."""
+    def begin_attempt(self, *, command: str, job_id: str | None = None, first_step: int = 0) -> Attempt:
+        """Record that this process starts the run now, from the checkpoint of `first_step`.
+
+        An earlier attempt without an end was killed.
+        """
         status = self.status()
         earlier = tuple(
             replace(attempt, end="killed", ended=now(), message="vanished without a word")
@@ -194,9 +197,16 @@ class RunDirectory:
             command=command,
             started=now(),
             job_id=job_id,
+            first_step=first_step,
         )
         self.write_status(replace(status, state="running", attempts=(*earlier, attempt)))
         return attempt
+
+    def lease_is_alive(self) -> bool:
+        """Whether a process writes here: it lives on this machine, or its heartbeat is fresh on another."""
+        path = self.path / "lease.json"
+        holder = read_json(path)
+        return isinstance(holder, dict) and _alive(holder, path)
 
     def end_attempt(
         self, *, end: str, first_step: int = 0, last_step: int = 0, exit_code: int | None, message: str | None = None

@@ -1,0 +1,97 @@
+"""What a launcher is, and which runs of a sweep it takes.
+
+Another cluster system is one more file with a class that has the three methods of `Launcher`, and a
+``configs/launch/<name>.yaml`` that names it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.errors import ConfigError, nearest
+from harness.rundir import RunDirectory
+from harness.sweepfile import WrittenSweep
+
+RETRY = ("failed", "diverged", "lost")
+"""States that ``retry=`` names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A run as a launcher sees it in its queue now; a run that it does not see has no job."""
+
+    job: str
+    """As the system's own commands name it: ``1234_5`` of Slurm, a process id of this machine."""
+    running: bool
+    """False: waiting."""
+    reason: str = ""
+    """Why it waits, in the system's words."""
+
+
+class Launcher(Protocol):
+    """Where runs are trained."""
+
+    def submit(self, sweep: WrittenSweep, run_ids: Sequence[str]) -> int:
+        """See to it that these runs of `sweep` are trained, each once; returns the exit code for the command line."""
+
+    def poll(self, root: Path) -> Mapping[str, Seen]:
+        """The runs under `root` that wait or run now, by run id."""
+
+    def cancel(self, root: Path, run_ids: Sequence[str]) -> list[str]:
+        """Stop these runs (they save a checkpoint first); what was done, one sentence a job."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The runs of a sweep, by what a launch does with them; each list in the sweep's order."""
+
+    take: tuple[str, ...]
+    done: tuple[str, ...]
+    active: tuple[str, ...]
+    """Waiting or running already."""
+    left: Mapping[str, tuple[str, ...]]
+    """By state: those that only ``retry=`` takes."""
+
+
+def read_retry(value: Any) -> tuple[str, ...]:
+    """``retry=failed`` or ``retry=[failed,lost]`` of the command line; null: none.
+
+    Raises:
+        ConfigError: a state that cannot be retried.
+    """
+    words = () if value is None else (value,) if isinstance(value, str) else tuple(value)
+    for word in words:
+        if word not in RETRY:
+            raise ConfigError(f"retry={word}: choose of {', '.join(RETRY)}{nearest(word, RETRY)}")
+    return words
+
+
+def state_of(run: RunDirectory, seen: Mapping[str, Seen]) -> str:
+    """done, diverged, failed, running, lost (says that it runs, and neither has a job nor lives), waiting, or queued (no job)."""
+    state = run.status().state
+    if state == "done" and run.result() is None:
+        state = "queued"
+    if state in ("done", "diverged"):
+        return state
+    if run.run_id in seen:
+        return "running" if seen[run.run_id].running else "waiting"
+    if state == "running":
+        return "running" if run.lease_is_alive() else "lost"
+    return state
+
+
+def select(root: Path, run_ids: Iterable[str], seen: Mapping[str, Seen], retry: Sequence[str] = ()) -> Selection:
+    """What a launch takes: all that is not done, waiting, running or diverged; with `retry`, only runs in those states."""
+    states = {run_id: state_of(RunDirectory(root, run_id), seen) for run_id in run_ids}
+    wanted = tuple(retry) or ("queued", "failed", "lost")
+
+    def of(*chosen: str) -> tuple[str, ...]:
+        return tuple(run_id for run_id, state in states.items() if state in chosen)
+
+    return Selection(
+        take=of(*wanted),
+        done=of("done"),
+        active=of("waiting", "running"),
+        left={state: ids for state in ("queued", *RETRY) if state not in wanted and (ids := of(state))},
+    )
