@@ -28,14 +28,15 @@ from harness.lease import is_alive
 STATE_AFTER = {
     "done": "done",
     "signal": "queued",
+    "limit": "queued",
     "diverged": "diverged",
     "crash": "failed",
     "rerun": "failed",
     "killed": "failed",
 }
 """How an attempt can end, and the run's state then. done: the last step and a finite validation loss; signal: told to stop
-(a later start goes on from the last checkpoint); diverged: a NaN, or a loss above the initial; crash: an exception; rerun:
-Megatron's rerun state machine stopped it (exit codes 16, 17); killed: it vanished."""
+(a later start goes on from the last checkpoint); limit: likewise, before a cluster's time limit; diverged: a NaN, or a loss above
+the initial; crash: an exception; rerun: Megatron's rerun state machine stopped it (exit codes 16, 17); killed: it vanished."""
 
 
 @dataclass(frozen=True, kw_only=True)

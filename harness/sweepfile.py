@@ -28,7 +28,7 @@ class WrittenSweep:
         return Path(self.config.data.path) if self.config.data.path else None
 
 
-JOB_OPTIONS = ("megatron", "logging", "cluster")
+JOB_OPTIONS = ("megatron", "logging", "cluster", "container")
 """Parts of a sweep's configuration that say how its runs are trained, not what they are."""
 
 
@@ -38,7 +38,8 @@ def update_job_options(root: Path, name: str, config: Any) -> None:
     written: Any = OmegaConf.load(path)
     before = OmegaConf.to_yaml(written)
     for key in JOB_OPTIONS:
-        written[key] = config[key]
+        if key in config:
+            written[key] = config[key]
     if (text := OmegaConf.to_yaml(written, resolve=True)) != before:
         write_atomically(path, text)
 

@@ -30,6 +30,10 @@ class Job:
     environment: dict[str, str]
     program: Program
     command: str
+    data: Path | None
+    """The dataset."""
+    gpus: int
+    """0: one core."""
     seconds: float
     """Estimated."""
 
@@ -52,6 +56,8 @@ def make_job(
     data_path: Path | None,
     options: JobOptions,
     measured: Measurements,
+    *,
+    python: str = sys.executable,
 ) -> Job:
     """Check that `experiment` can train on `machine`, and say how, and how long it will take by what was `measured`.
 
@@ -68,8 +74,6 @@ def make_job(
     run = RunDirectory(sweep.root, experiment.run_id)
     machine = replace(machine, transformer_engine=options.transformer_engine)
     run_layout = layout(experiment, machine)
-    if run_layout.gpus > 1:
-        raise ConfigError(f"run {experiment.run_id} needs {run_layout.gpus} GPUs; launch.local gives each run one")
     paths = Paths(run=run.path.absolute(), data=data.absolute())
     return Job(
         run=run,
@@ -77,7 +81,9 @@ def make_job(
         flags=tuple(megatron_argv(experiment, run_layout, paths, options)),
         environment=environment(run_layout, options),
         program=options.program,
-        command=command(experiment, run_layout, paths, options, python=sys.executable),
+        command=command(experiment, run_layout, paths, options, python=python),
+        data=data,
+        gpus=run_layout.gpus,
         seconds=estimate(experiment, experiment.counts, run_layout, machine, measured).seconds,
     )
 

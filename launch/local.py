@@ -118,6 +118,9 @@ class LocalLauncher:
             else:
                 jobs.append(make_job(sweep, experiment, machine, data_path, options, measured))
         for job in jobs:
+            if job.gpus > 1:
+                raise ConfigError(f"run {job.run.run_id} needs {job.gpus} GPUs; launch.local gives each run one")
+        for job in jobs:
             job.run.create(job.experiment, job.command)
         return sorted(jobs, key=lambda job: -job.seconds), done, diverged
 

@@ -190,7 +190,8 @@ class _Training:
         self.lease = lease
         self.metrics: Any = None
         self.args: Any = None
-        self._stop_requested = False
+        self._stopped_by = 0
+        """The signal that asked for it."""
 
     def run(self) -> int:
         """Train, and record how it ended."""
@@ -204,8 +205,9 @@ class _Training:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
             if code in RERUN_EXIT_CODES:
                 end, message = "rerun", f"Megatron's rerun state machine stopped the job (exit code {code})"
-            elif self._stop_requested or (code == 0 and self.checkpoints.exit_decided):
-                end, code, message = "signal", STOPPED, "told to stop; a later start goes on from the last checkpoint"
+            elif self._stopped_by or (code == 0 and self.checkpoints.exit_decided):
+                end = "limit" if self._stopped_by == signal.SIGUSR1 else "signal"
+                code, message = STOPPED, "told to stop; a later start goes on from the last checkpoint"
             else:
                 # Megatron leaves with code 0 also where it cannot read a checkpoint
                 end, message = "crash", f"Megatron left with exit code {code}; see the log{self._about_checkpoint()}"
@@ -288,9 +290,9 @@ class _Training:
         megatron_stop: Any = signal.getsignal(signal.SIGTERM)
 
         def stop(number: int, frame: Any) -> None:
-            if self._stop_requested and number == signal.SIGINT:
+            if self._stopped_by and number == signal.SIGINT:
                 raise KeyboardInterrupt  # the second Ctrl-C does not wait for a checkpoint
-            self._stop_requested = True
+            self._stopped_by = number
             megatron_stop(number, frame)
 
         for number in STOP_SIGNALS:
@@ -321,8 +323,8 @@ class _Training:
         if self.lease is not None:
             self.lease.check()
 
-    def _stop_before_training(self, *_: Any) -> None:
-        self._stop_requested = True
+    def _stop_before_training(self, number: int, *_: Any) -> None:
+        self._stopped_by = number
         sys.exit(STOPPED)
 
 
