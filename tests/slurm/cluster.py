@@ -101,7 +101,14 @@ class SlurmCluster:
         self._name_the_nodes()
         munge = self.root / "munge"
         words = {"key-file": key, "socket": munge / "socket", "pid-file": munge / "pid", "log-file": munge / "log"}
-        self._start(["munged", "--foreground", *(f"--{name}={path}" for name, path in words.items()), f"--seed-file={munge}/seed"])
+        self._start(
+            [
+                "munged",
+                "--foreground",
+                *(f"--{name}={path}" for name, path in words.items()),
+                f"--seed-file={munge}/seed",
+            ]
+        )
         self._wait(munge.joinpath("socket").is_socket, "munged")
         self.start_controller(clean=True)
         for name in self.names:
@@ -140,7 +147,9 @@ class SlurmCluster:
 
     def idle(self) -> list[str]:
         """Nodes that are idle."""
-        done = self.call("sinfo", "--noheader", "--Node", "--partition=main", "--states=idle", "--format=%N", check=False)
+        done = self.call(
+            "sinfo", "--noheader", "--Node", "--partition=main", "--states=idle", "--format=%N", check=False
+        )
         return done.stdout.split()
 
     def call(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
