@@ -12,7 +12,7 @@ from harness.data.manifest import check_data
 from harness.errors import ConfigError
 from harness.experiment import Experiment
 from harness.measured import Measurements
-from harness.megatron.argv import Paths, command, megatron_argv
+from harness.megatron.argv import Paths, command, megatron_argv, simulation_words
 from harness.megatron.device import environment
 from harness.megatron.options import JobOptions, Program
 from harness.resources import Cluster, estimate, layout
@@ -32,6 +32,8 @@ class Job:
     command: str
     seconds: float
     """Estimated."""
+    simulation: tuple[str, ...] = ()
+    """The simulator's arguments, for a run that is not trained."""
 
     @property
     def label(self) -> str:
@@ -55,22 +57,36 @@ def make_job(
 ) -> Job:
     """Check that `experiment` can train on `machine`, and say how, and how long it will take by what was `measured`.
 
+    A simulated run takes a core, and no data.
+
     Raises:
         DataError: its dataset is missing, another one, or too small.
         ConfigError: the machine has no GPU for it, or its batch does not divide.
     """
-    data = check_data(experiment, data_path)
+    run = RunDirectory(sweep.root, experiment.run_id)
+    paths = Paths(run=run.path.absolute(), data=(data_path or Path()).absolute())
+    if options.simulation is not None:
+        run_layout = layout(experiment, machine)
+        return Job(
+            run=run,
+            experiment=experiment,
+            flags=(),
+            environment={},
+            program=options.program,
+            command=command(experiment, run_layout, paths, options, python=sys.executable),
+            seconds=options.simulation.seconds,
+            simulation=tuple(simulation_words(options, paths.run)),
+        )
+    check_data(experiment, data_path)
     if machine.gpus_per_node == 0 and experiment.training.precision != "fp32":
         raise ConfigError(
             f"run {experiment.run_id} trains in {experiment.training.precision}, on GPUs, and this machine has none: submit "
             "the sweep to a cluster, or plan one for a CPU (backbone=demo)"
         )
-    run = RunDirectory(sweep.root, experiment.run_id)
     machine = replace(machine, transformer_engine=options.transformer_engine)
     run_layout = layout(experiment, machine)
     if run_layout.gpus > 1:
         raise ConfigError(f"run {experiment.run_id} needs {run_layout.gpus} GPUs; launch.local gives each run one")
-    paths = Paths(run=run.path.absolute(), data=data.absolute())
     return Job(
         run=run,
         experiment=experiment,
@@ -83,9 +99,15 @@ def make_job(
 
 
 def train_in_child(
-    run_path: str, flags: list[str], log: str, gpu: int | None, environment: dict[str, str], program: Program
+    run_path: str,
+    flags: list[str],
+    log: str,
+    gpu: int | None,
+    environment: dict[str, str],
+    program: Program,
+    simulation: list[str],
 ) -> None:
-    """The body of a child process (forked from a server that has Megatron in memory); leaves with the exit code.
+    """The body of a child process (forked from a server that has the trainer in memory); leaves with the exit code.
 
     It is a session of its own, so that Ctrl-C in the terminal reaches only the launcher, and it is told to stop
     (SIGTERM) when the launcher dies.
@@ -102,7 +124,12 @@ def train_in_child(
     from harness.megatron.pretrain import REFUSED, train
 
     try:
-        code = train(RunDirectory.at(Path(run_path)), flags, program)
+        if simulation:
+            from harness.simulated.program import main
+
+            code = main(simulation)
+        else:
+            code = train(RunDirectory.at(Path(run_path)), flags, program)
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         code = REFUSED

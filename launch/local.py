@@ -32,6 +32,7 @@ from harness.settings import Settings, job_options, named_cluster
 from harness.sweepfile import WrittenSweep, load_sweep
 from launch.job import Job, make_job, train_in_child
 from launch.progress import PlainLog, Progress, Tally, clock, make_progress
+from launch.trainer import with_trainer
 from launch.trunks import release, startable, why_never
 
 POLL_SECONDS = 0.2
@@ -60,15 +61,15 @@ class LocalLauncher:
         self.retries = retries
         self.keep_checkpoints = keep_checkpoints
 
-    def launch(self, root: Path, name: str, data_path: Path | None = None) -> int:
+    def launch(self, root: Path, name: str, data_path: Path | None = None, train: Any | None = None) -> int:
         """Train what is not done of the sweep `name`; exit code 0: all runs are done, 1: some failed, 130: stopped.
 
-        `data_path`: where the dataset lies now, if not where it lay when the sweep was planned.
+        `data_path`: where the dataset lies now, if not where it lay when the sweep was planned. `train`: see `with_trainer`.
 
         Raises:
             HarnessError: a run cannot be trained here; found before any is started.
         """
-        sweep = load_sweep(root, name)
+        sweep = with_trainer(load_sweep(root, name), train)
         for experiment in sweep.experiments:  # what an earlier launch was stopped before it could remove
             if experiment.training.branch_points:
                 release(root, experiment, self.keep_checkpoints)
@@ -78,13 +79,19 @@ class LocalLauncher:
         if not jobs:
             print(f"sweep {name}: {done} of {len(sweep.experiments)} runs are done; nothing to train")
             return EXIT_FAILED if diverged else 0
-        if importlib.util.find_spec("megatron") is None:
+        simulated = any(job.simulation for job in jobs)
+        if not simulated and importlib.util.find_spec("megatron") is None:
             raise ConfigError("megatron-core is not installed: pip install -e '.[train]' -c constraints.txt")
+        doing = "SIMULATING" if simulated else "training"
         print(
-            f"sweep {name}: {done} of {len(sweep.experiments)} runs are done; training {len(jobs)}, {self.slots} at a time"
+            f"sweep {name}: {done} of {len(sweep.experiments)} runs are done; {doing} {len(jobs)}, {self.slots} at a time"
         )
         tally = Tally(
-            total=len(sweep.experiments), work=sum(job.seconds for job in jobs), done=done, failed=len(diverged)
+            total=len(sweep.experiments),
+            work=sum(job.seconds for job in jobs),
+            done=done,
+            failed=len(diverged),
+            simulated=simulated,
         )
         progress = make_progress()
         session = _Session(self, sweep, jobs, tally, progress)
@@ -93,7 +100,7 @@ class LocalLauncher:
         finally:
             progress.close()
         print(
-            f"sweep {name}: {tally.done} of {tally.total} runs done, {tally.failed} failed, "
+            f"sweep {name}{' (SIMULATED)' if simulated else ''}: {tally.done} of {tally.total} runs done, {tally.failed} failed, "
             f"in {clock(time.monotonic() - tally.started)}"
         )
         return code
@@ -106,7 +113,8 @@ class LocalLauncher:
             keep_checkpoints=self.keep_checkpoints,
             kernels=installed_kernels() if self.gpus else Kernels(),
         )
-        check_wandb(options.logging.wandb.mode)
+        if options.simulation is None:
+            check_wandb(options.logging.wandb.mode)
         jobs, done, diverged = [], 0, []
         for experiment in sweep.experiments:
             run = RunDirectory(sweep.root, experiment.run_id)
@@ -187,7 +195,8 @@ class _Session:
         os.environ["OMP_NUM_THREADS"] = "1"  # threads made tiny runs 6 to 30 times slower; GPU runs need none
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
         self.processes = multiprocessing.get_context("forkserver")
-        self.processes.set_forkserver_preload(["harness.megatron.preloaded"])
+        trainer = "harness.simulated.program" if tally.simulated else "harness.megatron.preloaded"
+        self.processes.set_forkserver_preload([trainer])
 
     def work(self) -> int:
         """Run the queue to its end, or until told to stop."""
@@ -244,6 +253,7 @@ class _Session:
                 slot % self.launcher.gpus if self.launcher.gpus else None,
                 job.environment,
                 job.program,
+                list(job.simulation),
             ),
         )
         process.start()
@@ -314,7 +324,7 @@ def main(config: DictConfig) -> int:
         raise ConfigError("launch=none trains nothing: leave launch= out, or choose local")
     name = None if config.sweep is None else str(config.sweep)
     data_path = Path(cli.text(config.data.path, "data.path")) if config.data.path is not None else None
-    return int(launcher.launch(Path(cli.text(config.root, "root")), name, data_path))
+    return int(launcher.launch(Path(cli.text(config.root, "root")), name, data_path, config.get("train")))
 
 
 if __name__ == "__main__":
