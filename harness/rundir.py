@@ -1,4 +1,4 @@
-"""A run's directory: paths, status, attempts, and the lease that keeps a second writer out.
+"""A run's directory: paths, status, attempts.
 
     <root>/runs/<run id>/
         experiment.json   the canonical experiment
@@ -6,19 +6,16 @@
         status.json       state and attempts
         metrics.jsonl     one line a step
         result.json       final losses, tokens and FLOPs really spent, versions
-        lease.json        who writes now, while someone does
+        lease.json        who writes now, while someone does (`harness.lease`)
         simulated.json    only where nothing was trained (`harness.simulated`)
         checkpoints/ cache/ logs/
 
 Every file is replaced whole (`harness.files`), except metrics.jsonl, to which lines are appended.
 """
 
-import contextlib
 import os
-import secrets
 import socket
-import threading
-import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,24 +24,20 @@ from typing import Any
 from harness.errors import RunError
 from harness.experiment import Experiment
 from harness.files import read_json, read_json_lines, read_text, write_atomically, write_json
+from harness.lease import is_alive
 
 STATE_AFTER = {
     "done": "done",
     "signal": "queued",
+    "limit": "queued",
     "diverged": "diverged",
     "crash": "failed",
     "rerun": "failed",
     "killed": "failed",
 }
 """How an attempt can end, and the run's state then. done: the last step and a finite validation loss; signal: told to stop
-(a later start goes on from the last checkpoint); diverged: a NaN, or a loss above the initial; crash: an exception; rerun:
-Megatron's rerun state machine stopped it (exit codes 16, 17); killed: it vanished."""
-
-HEARTBEAT_SECONDS = 10.0
-"""The owner of a lease shows this often that it lives."""
-
-LEASE_SECONDS = 120.0
-"""A lease held on another machine counts as abandoned when its heartbeat is older than this."""
+(a later start goes on from the last checkpoint); limit: likewise, before a cluster's time limit; diverged: a NaN, or a loss above
+the initial; crash: an exception; rerun: Megatron's rerun state machine stopped it (exit codes 16, 17); killed: it vanished."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +82,13 @@ class Status:
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def slurm_job(variables: Mapping[str, str]) -> str | None:
+    """This process's job as Slurm's commands name it, ``1234_5`` for an element of an array; None outside of Slurm."""
+    if (array := variables.get("SLURM_ARRAY_JOB_ID")) is not None:
+        return f"{array}_{variables.get('SLURM_ARRAY_TASK_ID')}"
+    return variables.get("SLURM_JOB_ID")
 
 
 class RunDirectory:
@@ -212,9 +212,7 @@ class RunDirectory:
 
     def lease_is_alive(self) -> bool:
         """Whether a process writes here: it lives on this machine, or its heartbeat is fresh on another."""
-        path = self.path / "lease.json"
-        holder = read_json(path)
-        return isinstance(holder, dict) and _alive(holder, path)
+        return is_alive(self.path)
 
     def end_attempt(
         self, *, end: str, first_step: int = 0, last_step: int = 0, exit_code: int | None, message: str | None = None
@@ -233,98 +231,3 @@ class RunDirectory:
             message=message,
         )
         self.write_status(replace(status, state=STATE_AFTER[end], attempts=(*status.attempts[:-1], last)))
-
-
-class Lease:
-    """The right to write into a run directory, for one process at a time.
-
-    It is a file, created by hard link (atomic on shared filesystems that lack flock), with an owner and a heartbeat.
-    It is taken over when its owner is dead: on this machine, no process of that id and start time; on another, no
-    heartbeat for `LEASE_SECONDS`.
-
-        with Lease(run.path):
-            ...
-    """
-
-    def __init__(self, directory: Path):
-        """`directory` is the run's."""
-        self.path = directory / "lease.json"
-        self.token = secrets.token_hex(8)
-        self._given_back = threading.Event()
-
-    def __enter__(self) -> "Lease":
-        if not self._claim():
-            holder = read_json(self.path) or {}
-            if holder and _alive(holder, self.path):
-                raise RunError(
-                    f"{self.path.parent} is being written by process {holder.get('pid')} on {holder.get('host')}: "
-                    "this second copy stops; wait for the other, or end it"
-                )
-            stale = self.path.with_name(f".lease.{self.token}.stale")
-            with contextlib.suppress(FileNotFoundError):
-                self.path.rename(stale)
-                stale.unlink()
-            if not self._claim():
-                raise RunError(f"{self.path.parent} was taken by another process at this very moment")
-        threading.Thread(target=self._beat, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._given_back.set()
-        if self.held():
-            self.path.unlink(missing_ok=True)
-
-    def _claim(self) -> bool:
-        owner = {
-            "token": self.token,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "process_start": _process_start(os.getpid()),
-        }
-        own = self.path.with_name(f".lease.{self.token}")
-        write_json(own, owner)
-        try:
-            os.link(own, self.path)
-        except FileExistsError:
-            return False
-        finally:
-            own.unlink(missing_ok=True)
-        return True
-
-    def held(self) -> bool:
-        """Whether the file still names this owner."""
-        return (read_json(self.path) or {}).get("token") == self.token
-
-    def check(self) -> None:
-        """Refuse to go on without the lease.
-
-        Raises:
-            RunError: it was taken over; the caller must stop writing.
-        """
-        if not self.held():
-            raise RunError(f"{self.path.parent} was taken over by another process: this copy stops")
-
-    def _beat(self) -> None:
-        """Renew the file's time, also through a long step, validation or save."""
-        while not self._given_back.wait(HEARTBEAT_SECONDS):
-            if self.held():
-                with contextlib.suppress(FileNotFoundError):
-                    os.utime(self.path)
-
-
-def _process_start(pid: int) -> str | None:
-    """When a process of this machine started, in clock ticks since boot; None where there is no such process."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    return stat.rpartition(")")[2].split()[19]
-
-
-def _alive(holder: dict[str, Any], path: Path) -> bool:
-    if holder.get("host") == socket.gethostname():
-        return _process_start(int(holder.get("pid", -1))) == holder.get("process_start")
-    try:
-        return time.time() - path.stat().st_mtime < LEASE_SECONDS
-    except FileNotFoundError:
-        return False

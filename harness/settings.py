@@ -56,11 +56,11 @@ class Settings:
         if not OmegaConf.is_list(config.scales):
             raise ConfigError(f"scales={config.scales}: a list of budgets is wanted")
         self.scales = tuple(_scale(entry) for entry in config.scales)
-        self.between = _build(Between, config.between, "between")
+        self.between = build(Between, config.between, "between")
         self.laws = Laws.read(Path(text(config.laws, "laws"))) if config.get("laws") is not None else None
-        self.rules = _build(Rules, config.rules, "rules")
-        self.cluster = _build(Cluster, config.cluster, "cluster")
-        self.limit = _build(Limit, config.get("limit") or {}, "limit")
+        self.rules = build(Rules, config.rules, "rules")
+        self.cluster = read_cluster(config.cluster)
+        self.limit = build(Limit, config.get("limit") or {}, "limit")
         self.job = job_options(config)
         self.cluster = replace(self.cluster, transformer_engine=self.job.transformer_engine)
         self.data_path = Path(text(config.data.path, "data.path")) if config.data.path is not None else None
@@ -164,7 +164,7 @@ class Settings:
         values["head_dim"] = by_budget["head_dim"] if head_dim is None else head_dim
         key = tuple(values.values())
         if key not in self._built:
-            self._built[key] = _build(Backbone, values, "backbone")
+            self._built[key] = build(Backbone, values, "backbone")
         return self._built[key]
 
     def training(
@@ -204,7 +204,7 @@ class Settings:
             )
         warmup, decay = (_phase(recipe, name, iterations, batch_tokens) for name in ("warmup", "decay"))
         recipe.pop("tokens", None)
-        self._trainings[key] = _build(
+        self._trainings[key] = build(
             Training,
             {
                 "train_iters": iterations,
@@ -237,7 +237,7 @@ def nearest_divisor(number: int, wanted: int) -> int:
 
 def _scale(entry: Any) -> Scale:
     """A row of the table of budgets."""
-    scale = _build(Scale, entry, "scales")
+    scale = build(Scale, entry, "scales")
     for name in ("compute", "flops_per_token", "grid_flops_per_token", "tokens", "learning_rate", "global_batch_size"):
         if not getattr(scale, name) > 0:
             raise ConfigError(f"scales.{name}={getattr(scale, name)}: it must be above 0")
@@ -252,10 +252,10 @@ def job_options(config: DictConfig, sweep: str | None = None) -> JobOptions:
     """
     megatron, logging = config.get("megatron") or {}, config.get("logging") or {}
     values = {key: value for key, value in logging.items() if key != "wandb"}
-    wandb = _build(Wandb, logging.get("wandb") or {}, "logging.wandb")
+    wandb = build(Wandb, logging.get("wandb") or {}, "logging.wandb")
     return JobOptions(
-        megatron=_build(MegatronOptions, megatron, "megatron"),
-        logging=_build(LoggingOptions, values | {"wandb": wandb}, "logging"),
+        megatron=build(MegatronOptions, megatron, "megatron"),
+        logging=build(LoggingOptions, values | {"wandb": wandb}, "logging"),
         sweep=sweep,
         simulation=_simulation(config.get("train")),
     )
@@ -270,7 +270,7 @@ def _simulation(train: Any) -> Simulation | None:
         raise ConfigError(f"train.name={name}: choose train=megatron or train=simulated")
     values: Any = OmegaConf.to_container(train, resolve=True)
     given = {key: value for key, value in values.items() if key != "name"}
-    return _build(Simulation, given | {"truth": read_truth(given.get("truth"))}, "train")
+    return build(Simulation, given | {"truth": read_truth(given.get("truth"))}, "train")
 
 
 def _phase(recipe: dict[Any, Any], name: str, iterations: int, batch_tokens: int) -> int:
@@ -302,11 +302,24 @@ def whole(value: Any, name: str, low: int, high: int | None = None) -> int:
 
 
 def named_cluster(name: str) -> Cluster:
-    """The cluster of ``configs/cluster/<name>.yaml``."""
-    return _build(Cluster, OmegaConf.load(CONFIGS / "cluster" / f"{name}.yaml"), "cluster")
+    """The cluster of ``configs/cluster/<name>.yaml``, a file that builds on no other."""
+    values: Any = OmegaConf.load(CONFIGS / "cluster" / f"{name}.yaml")
+    del values["defaults"]
+    return read_cluster(values)
 
 
-def _build[T](kind: type[T], values: Any, where: str) -> T:
+def read_cluster(config: Any) -> Cluster:
+    """A composed ``cluster``; how jobs are asked of its Slurm is the launcher's (`launch.options`).
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    if not isinstance(config, Mapping | DictConfig):
+        return build(Cluster, config, "cluster")  # which refuses it
+    return build(Cluster, {key: value for key, value in config.items() if key != "slurm"}, "cluster")
+
+
+def build[T](kind: type[T], values: Any, where: str) -> T:
     """A dataclass from a mapping of the configuration.
 
     Raises:
@@ -337,12 +350,14 @@ def _types(kind: Any) -> dict[str, Any]:
 
 def _convert(value: Any, kind: Any, name: str) -> Any:
     if isinstance(kind, UnionType):  # something or null
+        if type(value) in get_args(kind):
+            return value
         return None if value is None else _convert(value, get_args(kind)[0], name)
     if is_dataclass(kind):
         if not isinstance(value, Mapping):
             names = ", ".join(field.name for field in fields(kind))
             raise ConfigError(f"{name}={value}: a mapping of {names} is wanted, each of which may be null")
-        return _build(kind, value, name)  # type: ignore[arg-type]
+        return build(kind, value, name)  # type: ignore[arg-type]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is int and isinstance(value, float) and value.is_integer():

@@ -30,7 +30,7 @@ class WrittenSweep:
         return Path(self.config.data.path) if self.config.data.path else None
 
 
-JOB_OPTIONS = ("megatron", "logging", "cluster", "train")
+JOB_OPTIONS = ("megatron", "logging", "cluster", "container", "train")
 """Parts of a sweep's configuration that say how its runs are trained, not what they are."""
 
 
@@ -47,7 +47,8 @@ def update_job_options(root: Path, name: str, config: Any, keys: Iterable[str] =
     written: Any = OmegaConf.load(path)
     before = OmegaConf.to_yaml(written)
     for key in keys:
-        written[key] = config[key]
+        if key in config:
+            written[key] = config[key]
     if (text := OmegaConf.to_yaml(written, resolve=True)) != before:
         write_atomically(path, text)
     _mark_trainer(path.with_suffix(".csv"), (written.get("train") or {}).get("name") == SIMULATED)

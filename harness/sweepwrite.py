@@ -22,6 +22,7 @@ NOT_SETTINGS = (
     "show",
     "launch",
     "cluster",
+    "container",
     "infeasible",
     "limit",
     "yes",

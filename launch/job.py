@@ -30,6 +30,10 @@ class Job:
     environment: dict[str, str]
     program: Program
     command: str
+    data: Path | None
+    """The dataset."""
+    gpus: int
+    """0: one core."""
     seconds: float
     """Estimated."""
     simulation: tuple[str, ...] = ()
@@ -54,18 +58,22 @@ def make_job(
     data_path: Path | None,
     options: JobOptions,
     measured: Measurements,
+    *,
+    python: str = sys.executable,
 ) -> Job:
     """Check that `experiment` can train on `machine`, and say how, and how long it will take by what was `measured`.
 
-    A simulated run takes a core, and no data.
+    A simulated run needs no data, and takes any precision.
 
     Raises:
         DataError: its dataset is missing, another one, or too small.
         ConfigError: the machine has no GPU for it, or its batch does not divide.
     """
     run = RunDirectory(sweep.root, experiment.run_id)
-    paths = Paths(run=run.path.absolute(), data=(data_path or Path()).absolute())
-    if options.simulation is not None:
+    simulation = options.simulation
+    data = data_path if simulation is not None else check_data(experiment, data_path)
+    paths = Paths(run=run.path.absolute(), data=(data or Path()).absolute())
+    if simulation is not None:
         run_layout = layout(experiment, machine)
         return Job(
             run=run,
@@ -73,11 +81,12 @@ def make_job(
             flags=(),
             environment={},
             program=options.program,
-            command=command(experiment, run_layout, paths, options, python=sys.executable),
-            seconds=options.simulation.seconds,
+            command=command(experiment, run_layout, paths, options, python=python),
+            data=None,
+            gpus=run_layout.gpus,
+            seconds=simulation.seconds,
             simulation=tuple(simulation_words(options, paths.run)),
         )
-    check_data(experiment, data_path)
     if machine.gpus_per_node == 0 and experiment.training.precision != "fp32":
         raise ConfigError(
             f"run {experiment.run_id} trains in {experiment.training.precision}, on GPUs, and this machine has none: submit "
@@ -85,15 +94,15 @@ def make_job(
         )
     machine = replace(machine, transformer_engine=options.transformer_engine)
     run_layout = layout(experiment, machine)
-    if run_layout.gpus > 1:
-        raise ConfigError(f"run {experiment.run_id} needs {run_layout.gpus} GPUs; launch.local gives each run one")
     return Job(
         run=run,
         experiment=experiment,
         flags=tuple(megatron_argv(experiment, run_layout, paths, options)),
         environment=environment(run_layout, options),
         program=options.program,
-        command=command(experiment, run_layout, paths, options, python=sys.executable),
+        command=command(experiment, run_layout, paths, options, python=python),
+        data=data,
+        gpus=run_layout.gpus,
         seconds=estimate(experiment, experiment.counts, run_layout, machine, measured).seconds,
     )
 

@@ -107,12 +107,13 @@ class LocalLauncher:
 
     def _jobs(self, sweep: WrittenSweep, data_path: Path | None) -> tuple[list[Job], int, list[str]]:
         """The jobs to do, longest first; how many runs are done; ids of those that diverged."""
-        machine, measured = self.machine(sweep), read_measurements(sweep.root)
+        measured = read_measurements(sweep.root)
         options = dataclasses.replace(
             job_options(sweep.config, sweep.name),
             keep_checkpoints=self.keep_checkpoints,
             kernels=installed_kernels() if self.gpus else Kernels(),
         )
+        machine = self.machine(sweep) if options.simulation is None else named_cluster("cpu")
         if options.simulation is None:
             check_wandb(options.logging.wandb.mode)
         jobs, done, diverged = [], 0, []
@@ -125,6 +126,9 @@ class LocalLauncher:
                 diverged.append(experiment.run_id)
             else:
                 jobs.append(make_job(sweep, experiment, machine, data_path, options, measured))
+        for job in jobs:
+            if job.gpus > 1:
+                raise ConfigError(f"run {job.run.run_id} needs {job.gpus} GPUs; launch.local gives each run one")
         for job in jobs:
             job.run.create(job.experiment, job.command)
         return sorted(jobs, key=lambda job: -job.seconds), done, diverged

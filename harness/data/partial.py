@@ -23,7 +23,7 @@ from harness.data.indexed import LENGTH_TYPE
 from harness.data.workers import DIGEST_BYTES, Encoded
 from harness.errors import DataError
 from harness.files import read_json, write_json
-from harness.rundir import Lease
+from harness.lease import Lease
 
 PARTS = ("train", "validation")
 

@@ -13,6 +13,7 @@ functions that every save of Megatron's training loop goes through (`install`), 
 import contextlib
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ class Checkpoints:
         self.seconds = minutes * 60
         self.writer = writer
         self.kept_steps = kept_steps
+        self.before_save: Callable[[], None] = lambda: None
+        """Raises where this process may no longer write."""
         self.exit_decided = False
         """Whether Megatron's loop ended early because it was told to (a signal, ``--exit-interval``)."""
         self._saved_at = time.monotonic()
@@ -82,6 +85,7 @@ class Checkpoints:
             save, decide = save.of_megatron, decide.of_megatron
 
         def save_and_tidy(iteration: int, *args: Any, **kwargs: Any) -> None:
+            self.before_save()
             try:
                 save(iteration, *args, **kwargs)
             except Exception as error:

@@ -9,6 +9,7 @@ The flags of a run are in its ``command.txt``. The same command resumes a run th
 """
 
 import argparse
+import functools
 import os
 import shlex
 import shutil
@@ -19,14 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, RunError
+from harness.lease import Lease
 from harness.megatron.branching import Branching, branching
 from harness.megatron.checkpoints import Checkpoints
 from harness.megatron.options import KEEP, Program
-from harness.rundir import Lease, RunDirectory
+from harness.rundir import RunDirectory, slurm_job
 from harness.simulated.marker import refuse_simulated
 
 STOPPED, DIVERGED, REFUSED = 75, 3, 4
 RERUN_EXIT_CODES = (16, 17)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""Each lets the run save a checkpoint and stop. SIGTERM comes on preemption and cancellation, SIGUSR1 before a time limit."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     own, flags = parser.parse_known_args(argv)
     options = vars(own)
     try:
-        return train(RunDirectory.at(options.pop("run_dir").absolute()), flags, Program(**options))
+        run = RunDirectory.at(options.pop("run_dir").absolute())
+        return train(run, flags, Program(**options), job_id=slurm_job(os.environ))
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED
@@ -101,12 +107,15 @@ def train(run: RunDirectory, flags: list[str], program: Program | None = None, *
     run.path.mkdir(parents=True, exist_ok=True)
     if not is_writer():
         return _Training(run, flags, program, checkpoints, shared, None).run()
-    with Lease(run.path) as lease:
+    with Lease(run.path, patient=job_id is not None) as lease:
         refuse_simulated(run)  # again: a simulator may have held the lease until now
         # another experiment's are refused before an attempt is recorded, and so is a branch without its trunk
-        if checkpoints.claim() is None and shared.trunk is not None:
+        if (saved := checkpoints.claim()) is None and shared.trunk is not None:
             shared.checkpoint()
-        attempt = run.begin_attempt(command=shlex.join([*program.flags(), *flags]), job_id=job_id)
+        checkpoints.before_save = functools.partial(lease.check, now=True)
+        attempt = run.begin_attempt(
+            command=shlex.join([*program.flags(), *flags]), job_id=job_id, first_step=saved or shared.branch_point
+        )
         print(f"run {run.run_id}, attempt {attempt.number}", flush=True)
         code = _Training(run, flags, program, checkpoints, shared, lease).run()
         if code == 0:  # the result is on disk and the status says done: only now may the weights go
@@ -186,11 +195,12 @@ class _Training:
         self.lease = lease
         self.metrics: Any = None
         self.args: Any = None
-        self._stop_requested = False
+        self._stopped_by = 0
+        """The signal that asked for it."""
 
     def run(self) -> int:
         """Train, and record how it ended."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             signal.signal(number, self._stop_before_training)
         message: str | None = None
         try:
@@ -200,8 +210,9 @@ class _Training:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
             if code in RERUN_EXIT_CODES:
                 end, message = "rerun", f"Megatron's rerun state machine stopped the job (exit code {code})"
-            elif self._stop_requested or (code == 0 and self.checkpoints.exit_decided):
-                end, code, message = "signal", STOPPED, "told to stop; a later start goes on from the last checkpoint"
+            elif self._stopped_by or (code == 0 and self.checkpoints.exit_decided):
+                end = "limit" if self._stopped_by == signal.SIGUSR1 else "signal"
+                code, message = STOPPED, "told to stop; a later start goes on from the last checkpoint"
             else:
                 # Megatron leaves with code 0 also where it cannot read a checkpoint
                 end, message = "crash", f"Megatron left with exit code {code}; see the log{self._about_checkpoint()}"
@@ -284,12 +295,12 @@ class _Training:
         megatron_stop: Any = signal.getsignal(signal.SIGTERM)
 
         def stop(number: int, frame: Any) -> None:
-            if self._stop_requested and number == signal.SIGINT:
+            if self._stopped_by and number == signal.SIGINT:
                 raise KeyboardInterrupt  # the second Ctrl-C does not wait for a checkpoint
-            self._stop_requested = True
+            self._stopped_by = number
             megatron_stop(number, frame)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             signal.signal(number, stop)
         training.pretrain(
             pretrain_cfg_container_from_args(args, model_cfg=gpt_config_from_args(args)),
@@ -306,17 +317,19 @@ class _Training:
         from harness.megatron.divergence import why_diverged
         from harness.megatron.result import write_result
 
+        if self.lease is not None:
+            self.lease.check(now=True)
         result = write_result(self.run_directory, self.metrics, self.program, self.shared)
         if (reason := why_diverged(result)) is not None:
             return "diverged", DIVERGED, reason
         return "done", 0, None
 
-    def _progress(self, row: dict[str, Any]) -> None:
-        if self.lease is not None and row["step"] % 10 == 0:
+    def _progress(self, _row: dict[str, Any]) -> None:
+        if self.lease is not None:
             self.lease.check()
 
-    def _stop_before_training(self, *_: Any) -> None:
-        self._stop_requested = True
+    def _stop_before_training(self, number: int, *_: Any) -> None:
+        self._stopped_by = number
         sys.exit(STOPPED)
 
 

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import math
+import os
 import platform
 import shlex
 import shutil
@@ -24,11 +25,12 @@ from typing import Any
 
 from harness.errors import HarnessError, RunError
 from harness.files import read_json, write_json
+from harness.lease import Lease
 from harness.megatron.branching import COMPLETE, RECORD, Branching, branching, checkpoint_path
 from harness.megatron.environment import is_writer
 from harness.megatron.options import KEEP, Program
-from harness.megatron.pretrain import DIVERGED, REFUSED, STOPPED
-from harness.rundir import Lease, RunDirectory
+from harness.megatron.pretrain import DIVERGED, REFUSED, STOP_SIGNALS, STOPPED
+from harness.rundir import RunDirectory, slurm_job
 from harness.simulated.marker import MARKER, is_simulated, refuse_other, write_mark
 from harness.simulated.options import PROGRAM, Simulation
 from harness.simulated.truth import read_truth
@@ -38,8 +40,6 @@ ROWS = 20
 
 PAUSE_SECONDS = 0.02
 """Longest wait before a signal is answered."""
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class SimulatedFailure(Exception):
@@ -102,11 +102,12 @@ def simulate(run: RunDirectory, simulation: Simulation, *, keep: str, minutes: f
     simulated = _Simulated(run, simulation, shared, keep=keep, minutes=minutes)
     if not is_writer():
         return simulated.run(attempt=len(run.status().attempts) + 1, lease=None)
-    with Lease(run.path) as lease:
+    job_id = slurm_job(os.environ)
+    with Lease(run.path, patient=job_id is not None) as lease:
         write_mark(run, simulation.truth)
         if shared.trunk is not None and not simulated.resumes:
             shared.checkpoint()
-        attempt = run.begin_attempt(command=command, first_step=simulated.first)
+        attempt = run.begin_attempt(command=command, job_id=job_id, first_step=simulated.first)
         print(f"SIMULATED run {run.run_id}, attempt {attempt.number}: nothing is trained", flush=True)
         return simulated.run(attempt=attempt.number, lease=lease)
 
@@ -243,7 +244,7 @@ class _Simulated:
         self._saved_at = time.monotonic()
         if self.lease is None:
             return
-        self.lease.check()
+        self.lease.check(now=True)
         run, kept = self.run_directory, self.shared.kept_steps
         record = {"run_id": self.experiment.run_id, "step": self.step, "simulated": True}
         path = checkpoint_path(run, self.step)
@@ -258,7 +259,7 @@ class _Simulated:
         """result.json with the keys of a trained run (`harness.megatron.result`)."""
         if self.lease is None:
             return
-        self.lease.check()
+        self.lease.check(now=True)
         experiment, training = self.experiment, self.experiment.training
         flops = experiment.counts.megatron_flops_per_token * experiment.tokens
         a_step = self.simulation.seconds / training.own_iters

@@ -17,7 +17,7 @@ from harness.data.manifest import read_manifest
 from harness.data.pieces import cut
 from harness.data.prepare import prepare
 from harness.errors import DataError, RunError
-from harness.rundir import Lease
+from harness.lease import Lease
 from tests.conftest import REPOSITORY, command
 from tests.harness.data_samples import corpus_of, jsonl, texts, token_files, train_tokenizer
 

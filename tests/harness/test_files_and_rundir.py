@@ -9,7 +9,8 @@ import pytest
 
 from harness.errors import RunError
 from harness.files import read_json, read_json_lines, write_atomically, write_json
-from harness.rundir import Lease, RunDirectory
+from harness.lease import Lease
+from harness.rundir import RunDirectory
 from tests.conftest import tiny_experiment
 
 
@@ -80,7 +81,7 @@ def test_repeated_steps_count_once(tmp_path):
 
 def test_a_lease_keeps_a_second_writer_out(tmp_path):
     with Lease(tmp_path) as lease:
-        lease.check()
+        lease.check(now=True)
         with pytest.raises(RunError, match=f"process {os.getpid()}"), Lease(tmp_path):
             pass
         assert lease.held()
@@ -113,4 +114,4 @@ def test_the_lease_of_another_machine_lasts_while_its_heart_beats(tmp_path):
         with Lease(tmp_path) as second:
             assert second.held()
             with pytest.raises(RunError, match="taken over"):
-                lease.check()
+                lease.check(now=True)

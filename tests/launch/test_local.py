@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.rundir import Lease, RunDirectory
+from harness.lease import Lease
+from harness.rundir import RunDirectory
 from tests.conftest import REPOSITORY, command
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ignore", "CUDA_VISIBLE_DEVICES": ""}

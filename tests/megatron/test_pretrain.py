@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness.rundir import Lease
+from harness.lease import Lease
 from tests.conftest import REPOSITORY, tiny_experiment
 from tests.megatron.conftest import PYTHON, copy_of
 

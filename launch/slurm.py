@@ -1,0 +1,352 @@
+"""Submit a sweep to a Slurm cluster: ``python -m launch.slurm sweep=NAME cluster=slurm``; the same command resumes it.
+
+What is not done, running or queued is submitted as job arrays, one for each shape of resources, and the command ends. It may
+be killed at any moment and started again: every run is submitted once (`launch.journal`). Slurm is the one that starts runs
+again, after its time limits, preemption and dead nodes; a run's lease keeps a second copy from writing.
+
+    <root>/slurm/journal.jsonl                       what was submitted
+                 0001-phase1-1e19/1gpu-1.sbatch      the batch file of an array, to read and to submit by hand
+                                  1gpu-1.tsv         its runs, one a line
+                                  logs/              of the batch files; those of the runs are in the runs' directories
+"""
+
+import dataclasses
+import secrets
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # python launch/slurm.py
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from omegaconf import DictConfig, OmegaConf
+
+from harness import cli
+from harness.errors import ConfigError
+from harness.files import write_atomically
+from harness.lease import Lease
+from harness.limits import Limit, consent
+from harness.measured import read_measurements
+from harness.megatron.branching import can_start
+from harness.megatron.options import KEEP, Kernels
+from harness.resources import Estimate, estimate, layout
+from harness.settings import build, job_options, read_cluster, whole
+from harness.sweepfile import WrittenSweep, load_sweep
+from launch import queue
+from launch.batch import Site, batch_file, comment
+from launch.job import Job, make_job
+from launch.journal import Journal, may_still_come, unsettled
+from launch.launcher import Seen, Selection, read_retry, select
+from launch.options import read_container, read_slurm
+from launch.tasks import Array, Shape, Task, Wanted, dependent_arrays, independent_arrays, shares, write_table
+
+EXIT_NOTHING = 1
+
+SHOWN = 5
+"""So many run ids are printed of a list."""
+
+
+class SlurmLauncher:
+    """Submits sweeps to Slurm (``configs/launch/slurm.yaml``)."""
+
+    def __init__(self, *, max_parallel: int | None = None, keep_checkpoints: str = "none", dry: bool = False):
+        """See the configuration file for the meaning of each.
+
+        Raises:
+            ConfigError: a value cannot be used.
+        """
+        if max_parallel is not None:
+            whole(max_parallel, "max_parallel", 1)
+        if keep_checkpoints not in KEEP:
+            raise ConfigError(f"launch.keep_checkpoints={keep_checkpoints}: it must be none, last or all")
+        if not isinstance(dry, bool):
+            raise ConfigError(f"dry={dry}: true or false is wanted")
+        self.max_parallel = max_parallel
+        self.keep_checkpoints = keep_checkpoints
+        self.dry = dry
+
+    def launch(
+        self,
+        root: Path,
+        name: str | None,
+        data_path: Path | None = None,
+        *,
+        sweep: WrittenSweep | None = None,
+        retry: Sequence[str] = (),
+        limit: Limit | None = None,
+        yes: bool = False,
+    ) -> int:
+        """Submit what is to do of the sweep `name`; exit code 0, or 1 where runs are left that only a person can decide on.
+
+        `sweep`: as loaded already; `data_path`: where the dataset lies on the cluster; `retry`: states of the runs to take;
+        `limit` and `yes`: what may be spent without asking.
+
+        Raises:
+            HarnessError: a run cannot be trained there, or Slurm refuses; found before anything is submitted where it can be.
+        """
+        sweep = sweep or load_sweep(root, name)
+        journal = Journal(root)
+        journal.directory.mkdir(parents=True, exist_ok=True)
+        with Lease(journal.directory):
+            seen = {} if self.dry else self._settled(root, journal)
+            chosen = select(root, [experiment.run_id for experiment in sweep.experiments], seen, retry)
+            print(_summary(sweep.name, chosen))
+            if chosen.take:
+                jobs, estimates = self._jobs(sweep, chosen.take, data_path or sweep.data_path)
+                cluster = read_cluster(sweep.config.cluster)
+                if limit is not None and not self.dry and not consent(limit, estimates, cluster, yes=yes):
+                    return EXIT_NOTHING
+                self._submit(sweep, jobs, seen, journal)
+        return EXIT_NOTHING if chosen.left and not chosen.take else 0
+
+    def submit(self, sweep: WrittenSweep, run_ids: Sequence[str]) -> int:
+        """Submit these runs of `sweep`, those that wait or run already aside."""
+        wanted = set(run_ids)
+        part = tuple(experiment for experiment in sweep.experiments if experiment.run_id in wanted)
+        return self.launch(sweep.root, sweep.name, sweep=dataclasses.replace(sweep, experiments=part))
+
+    def poll(self, root: Path) -> Mapping[str, Seen]:
+        """The runs under `root` that Slurm has in its queue; Slurm is not asked where nothing was submitted.
+
+        Raises:
+            SlurmError: Slurm gives no answer.
+        """
+        journal = Journal(root)
+        if not (entries := journal.entries()):
+            return {}
+        elements = {(element.comment, element.index): element for element in queue.elements() if element.active}
+        comments = {marked for marked, _ in elements}
+        return {
+            task.run_id: Seen(job=element.job, running=element.running, reason=element.reason)
+            for entry in entries
+            if (marked := comment(entry.fingerprint)) in comments
+            for task in journal.tasks(entry)
+            for element in [elements.get((marked, task.index))]
+            if element is not None
+        }
+
+    def cancel(self, root: Path, run_ids: Sequence[str]) -> list[str]:
+        """Cancel the jobs of these runs: those that run get SIGTERM, save a checkpoint and stop.
+
+        Raises:
+            ConfigError: a job holds other runs too.
+            SlurmError: Slurm refuses.
+        """
+        seen = self.poll(root)
+        by_job: dict[str, set[str]] = {}
+        for run_id, run in seen.items():
+            by_job.setdefault(run.job, set()).add(run_id)
+        wanted = set(run_ids)
+        jobs = {job: ids for job, ids in by_job.items() if ids & wanted}
+        for job, ids in jobs.items():
+            if others := ids - wanted:
+                raise ConfigError(
+                    f"job {job} holds run {min(others)} too: name all of its runs ({', '.join(sorted(ids))})"
+                )
+        queue.cancel(sorted(jobs))
+        return [f"job {job} of Slurm: {', '.join(sorted(ids))}" for job, ids in jobs.items()]
+
+    def _settled(self, root: Path, journal: Journal) -> Mapping[str, Seen]:
+        """The queue, once it is known how every earlier sbatch ended."""
+        while open_entries := unsettled(journal.entries()):
+            now = time.time()
+            jobs = {element.comment: element.array for element in queue.elements(ended=True)}
+            for entry in open_entries:
+                if (job := jobs.get(comment(entry.fingerprint))) is not None:
+                    journal.write("submitted", entry.fingerprint, job=job, found=True)
+                    print(f"found job {job}, which an earlier start submitted and did not write down")
+                elif not may_still_come(entry, now):
+                    journal.write("absent", entry.fingerprint)
+            if unsettled(journal.entries()):
+                time.sleep(0.5)
+        return self.poll(root)
+
+    def _jobs(
+        self, sweep: WrittenSweep, run_ids: Sequence[str], data_path: Path | None
+    ) -> tuple[list[tuple[Job, Shape]], list[Estimate]]:
+        """Every run as a job with its shape, its directory made; refused here before anything is submitted."""
+        cluster, slurm = read_cluster(sweep.config.cluster), read_slurm(sweep.config.cluster)
+        options = dataclasses.replace(
+            job_options(sweep.config, sweep.name),
+            keep_checkpoints=self.keep_checkpoints,
+            kernels=Kernels(transformer_engine=slurm.transformer_engine, apex=slurm.apex),
+        )
+        cluster = dataclasses.replace(cluster, transformer_engine=options.transformer_engine)
+        measured, wanted = read_measurements(sweep.root), set(run_ids)
+        python = slurm.python or (
+            sys.executable if read_container(sweep.config.get("container")).kind == "none" else "python"
+        )
+        jobs, estimates = [], []
+        for experiment in sweep.experiments:
+            if experiment.run_id not in wanted:
+                continue
+            run_layout = layout(experiment, cluster)
+            gpus = min(run_layout.gpus, run_layout.gpus_per_node)
+            runs = (slurm.runs_per_node or (cluster.gpus_per_node if slurm.whole_nodes else 1)) if gpus < 2 else 1
+            job = make_job(sweep, experiment, cluster, data_path, options, measured, python=python)
+            jobs.append((job, Shape(nodes=run_layout.nodes, gpus_per_node=gpus * runs or 0, runs=runs)))
+            estimates.append(estimate(experiment, experiment.counts, run_layout, cluster, measured))
+        for job, _ in jobs:
+            job.run.create(job.experiment, job.command)
+        return jobs, estimates
+
+    def _submit(
+        self, sweep: WrittenSweep, jobs: Sequence[tuple[Job, Shape]], seen: Mapping[str, Seen], journal: Journal
+    ) -> None:
+        slurm = read_slurm(sweep.config.cluster)
+        size = slurm.max_array_size or (queue.DEFAULT_MAX_ARRAY_SIZE if self.dry else queue.max_array_size())
+        wanted = [_wanted(job, shape) for job, shape in jobs]
+        places = {run_id: _place(run.job) for run_id, run in seen.items()}
+        ids = {one.task.run_id for one in wanted}
+        wanted = [
+            dataclasses.replace(one, trunk="") if one.trunk not in ids and one.trunk not in places else one
+            for one in wanted
+        ]
+        paths = {sweep.root.absolute(), *(job.data.absolute() for job, _ in jobs if job.data is not None)}
+        site = Site(slurm=slurm, container=read_container(sweep.config.get("container")), paths=tuple(sorted(paths)))
+        submission = _Submission(self, sweep.name, site, journal)
+        first = independent_arrays(wanted, size)
+        branches = [one for one in wanted if one.trunk]
+        trunks = {one.trunk for one in branches}
+        for array, job_number in zip(first, submission.submit(first), strict=True):
+            places |= {task.run_id: (job_number, task.index) for task in array.tasks if task.run_id in trunks}
+        submission.submit(dependent_arrays(branches, places))
+        runs = len(wanted)
+        where = submission.directory
+        if self.dry:
+            print(f"dry=true: nothing was submitted; {submission.arrays} batch files for {runs} runs are in {where}")
+        else:
+            print(
+                f"submitted {runs} run{'s' if runs > 1 else ''} in {submission.elements} jobs of {submission.arrays} arrays "
+                f"({where}); follow them with python -m launch.status sweep={sweep.name}"
+            )
+
+
+class _Submission:
+    """The arrays of one call, in a directory of their own."""
+
+    def __init__(self, launcher: SlurmLauncher, sweep: str, site: Site, journal: Journal):
+        self.launcher, self.sweep, self.site, self.journal = launcher, sweep, site, journal
+        self.arrays = self.elements = 0
+        self.names: Counter[str] = Counter()
+        self.directory = self._make()
+
+    def _make(self) -> Path:
+        if self.launcher.dry:
+            directory = self.journal.directory / f"dry-{self.sweep}"
+            directory.mkdir(exist_ok=True)
+            for path in (*directory.glob("*.sbatch"), *directory.glob("*.tsv")):
+                path.unlink()
+        else:
+            taken = [int(name) for path in self.journal.directory.iterdir() if (name := path.name[:4]).isdigit()]
+            directory = self.journal.directory / f"{max(taken, default=0) + 1:04d}-{self.sweep}"
+            directory.mkdir()
+        (directory / "logs").mkdir(exist_ok=True)
+        return directory
+
+    def submit(self, arrays: Sequence[Array]) -> list[str]:
+        """Write and submit `arrays`; their job numbers."""
+        most = self.launcher.max_parallel
+        sizes = [len(array.indices) for array in arrays]
+        parallel: Sequence[int | None] = shares(most, sizes) if most is not None else [None] * len(arrays)
+        return [self._one(array, limit) for array, limit in zip(arrays, parallel, strict=True)]
+
+    def _one(self, array: Array, parallel: int | None) -> str:
+        fingerprint = secrets.token_hex(8)
+        self.names[array.shape.name] += 1
+        path = self.directory / f"{array.shape.name}-{self.names[array.shape.name]}"
+        table, script = path.with_suffix(".tsv"), path.with_suffix(".sbatch")
+        write_table(table, array.tasks)
+        text = batch_file(
+            array,
+            self.site,
+            sweep=self.sweep,
+            table=table.absolute(),
+            logs=(self.directory / "logs").absolute(),
+            fingerprint=fingerprint,
+            parallel=parallel,
+        )
+        write_atomically(script, text)
+        self.arrays += 1
+        self.elements += len(array.indices)
+        if self.launcher.dry:
+            return f"<job of {script.name}>"
+        self.journal.begin(fingerprint, table)
+        try:
+            job = queue.submit(script, [f"--comment={comment(fingerprint)}"])
+        except queue.SlurmError as error:
+            if "gave no answer" not in str(error):  # else it may have been taken: the next start looks
+                self.journal.write("refused", fingerprint, error=str(error))
+            raise
+        self.journal.write("submitted", fingerprint, job=job)
+        return job
+
+
+def _wanted(job: Job, shape: Shape) -> Wanted:
+    trunk = "" if can_start(job.run, job.experiment) else job.experiment.training.trunk
+    task = Task(
+        run_id=job.run.run_id,
+        gpus=job.gpus,
+        seconds=job.seconds,
+        directory=str(job.run.path.absolute()),
+    )
+    return Wanted(task=task, shape=shape, trunk=trunk)
+
+
+def _place(job: str) -> tuple[str, int]:
+    array, _, index = job.partition("_")
+    return array, int(index or 0)
+
+
+def _summary(name: str, chosen: Selection) -> str:
+    parts = [f"{len(chosen.done)} done"]
+    parts += [f"{len(chosen.active)} waiting or running"] if chosen.active else []
+    lines = [f"sweep {name}: {', '.join(parts)}, {len(chosen.take)} to submit"]
+    for state, ids in chosen.left.items():
+        ids_shown = ", ".join(ids[:SHOWN]) + (" ..." if len(ids) > SHOWN else "")
+        how = "" if state == "queued" else f" (retry={state} takes them)"
+        lines.append(f"  {len(ids)} {state}, left as they are{how}: {ids_shown}")
+    return "\n".join(lines)
+
+
+def main(config: DictConfig) -> int:
+    """Submit or resume a sweep."""
+    launcher = cli.build(config.launch, "launch")
+    if not isinstance(launcher, SlurmLauncher):
+        raise ConfigError("launch: this command submits to Slurm; python -m launch.local trains on this machine")
+    root, name = Path(cli.text(config.root, "root")), None if config.sweep is None else str(config.sweep)
+    sweep = load_sweep(root, name)
+    sweep.config.cluster = _cluster(config, sweep.config.get("cluster"))
+    sweep.config.container = config.container
+    data_path = Path(cli.text(config.data.path, "data.path")) if config.data.path is not None else None
+    return launcher.launch(
+        root,
+        name,
+        data_path,
+        sweep=sweep,
+        retry=read_retry(config.retry),
+        limit=build(Limit, config.limit or {}, "limit"),
+        yes=config.yes,
+    )
+
+
+def _cluster(config: DictConfig, planned: Any) -> Any:
+    """The cluster that the command line chooses, or else the planned one with the options that the command line gives."""
+    from hydra.core.hydra_config import HydraConfig
+
+    words = [word.lstrip("+") for word in HydraConfig.get().overrides.task]
+    if planned is None or any(word.startswith("cluster=") for word in words):
+        return config.cluster
+    chosen = OmegaConf.create(OmegaConf.to_container(planned))
+    for word in words:
+        key = word.partition("=")[0]
+        if key.startswith("cluster."):
+            OmegaConf.update(chosen, key.removeprefix("cluster."), OmegaConf.select(config, key), force_add=True)
+    return chosen
+
+
+if __name__ == "__main__":
+    cli.run("slurm", main)
