@@ -4,6 +4,7 @@ Another cluster system is one more file with a class that has the three methods 
 ``configs/launch/<name>.yaml`` that names it.
 """
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,3 +96,11 @@ def select(root: Path, run_ids: Iterable[str], seen: Mapping[str, Seen], retry: 
         active=of("waiting", "running"),
         left={state: ids for state in ("queued", *RETRY) if state not in wanted and (ids := of(state))},
     )
+
+
+def begin_anew(run: RunDirectory) -> None:
+    """Put the checkpoints of a diverged run aside, so that its next start begins at the beginning."""
+    aside = run.path / "checkpoints-diverged"
+    if run.checkpoints.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        run.checkpoints.rename(aside)

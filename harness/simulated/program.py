@@ -41,6 +41,10 @@ ROWS = 20
 PAUSE_SECONDS = 0.02
 """Longest wait before a signal is answered."""
 
+VERSIONS = {"python": platform.python_version()}
+with contextlib.suppress(PackageNotFoundError):  # here, as a launcher's server imports this once for all its runs
+    VERSIONS["moe-scaling-harness"] = version("moe-scaling-harness")
+
 
 class SimulatedFailure(Exception):
     """A crash that the failure rate asked for."""
@@ -263,9 +267,6 @@ class _Simulated:
         experiment, training = self.experiment, self.experiment.training
         flops = experiment.counts.megatron_flops_per_token * experiment.tokens
         a_step = self.simulation.seconds / training.own_iters
-        versions = {"python": platform.python_version()}
-        with contextlib.suppress(PackageNotFoundError):
-            versions["moe-scaling-harness"] = version("moe-scaling-harness")
         result = {
             "schema": 1,
             "run_id": self.run_directory.run_id,
@@ -290,7 +291,7 @@ class _Simulated:
             "tflops_per_gpu": None,
             "mfu": None,
             "peak_memory_bytes": None,
-            "versions": versions,
+            "versions": VERSIONS,
             "simulated": True,
         }
         write_json(self.run_directory.path / "result.json", result)
