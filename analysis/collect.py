@@ -19,7 +19,8 @@ import pandas as pd
 
 from harness.errors import HarnessError, nearest
 from harness.files import canonical_json, read_json, write_atomically
-from harness.sweepfile import read_experiments, sweep_names
+from harness.simulated.marker import MARKER
+from harness.sweepfile import SIMULATED, read_experiments, sweep_names
 from harness.trunks import TRUNK
 
 TEXT_COLUMNS = ("run_id", "study", "marks", "trunk")
@@ -91,11 +92,13 @@ def collect(root: Path, sweeps: Sequence[str]) -> pd.DataFrame:
     runs of one curve must share: data, backbone, initialisation ...; None without experiment.json).
 
     Raises:
-        HarnessError: a sweep's table is unreadable, lacks a column, or holds no row.
+        HarnessError: a sweep's table is unreadable, lacks a column, or holds no row; or some runs were trained and others
+            simulated.
     """
     planned = pd.concat([_read_sweep(root, name) for name in sweeps], ignore_index=True)
     planned = planned[planned["study"] != TRUNK]  # the stable phase of its branches, and no point of any law
     rows = [_with_result(root, row) for row in _without_repeats(planned.to_dict("records"))]
+    _refuse_mixture(rows)
     table = pd.DataFrame(rows)
     order = ["study", "compute", "flops_per_token", "n_over_na", "run_id"]
     return table.sort_values(order, kind="stable").reset_index(drop=True)
@@ -161,6 +164,7 @@ def _with_result(root: Path, row: dict[Any, Any]) -> dict[Any, Any]:
     state, trouble = _state(directory)
     result = read_json(directory / "result.json")
     held = result if isinstance(result, dict) else {}
+    simulated = bool(held.get("simulated", False)) or (directory / MARKER).exists()
     reason = row.get("left_out") or trouble or _unusable(directory, held, row["tokens"])
     return {
         **row,
@@ -168,10 +172,29 @@ def _with_result(root: Path, row: dict[Any, Any]) -> dict[Any, Any]:
         "left_out": reason,
         **{name: _number(held.get(name)) for name in RESULT_NUMBERS},
         "trained_tokens": _number(held.get("tokens")),
-        "simulated": bool(held.get("simulated", False)),
+        "simulated": simulated,
+        "marks": _marks(row.get("marks"), simulated),
         "versions": json.dumps(held.get("versions") or {}, sort_keys=True),
         "recipe": _recipe(directory),
     }
+
+
+def _refuse_mixture(rows: Sequence[dict[Any, Any]]) -> None:
+    """Refuse runs of which some were trained and others simulated: no law may rest on both."""
+    begun = [row for row in rows if row["state"] != "planned"]
+    simulated = [row["run_id"] for row in begun if row["simulated"]]
+    trained = [row["run_id"] for row in begun if not row["simulated"] and math.isfinite(row["trained_tokens"])]
+    if simulated and trained:
+        raise HarnessError(
+            f"{len(simulated)} runs are simulated ({simulated[0]}) and {len(trained)} were trained ({trained[0]}): no law is "
+            "fitted to both; name sweeps of one kind (sweep=...)"
+        )
+
+
+def _marks(planned: Any, simulated: bool) -> Any:
+    """The marks of a row, with that of a simulated run also where the plan did not know."""
+    marks = planned.split(";") if isinstance(planned, str) and planned else []
+    return ";".join([*marks, SIMULATED]) if simulated and SIMULATED not in marks else planned
 
 
 def _state(directory: Path) -> tuple[str, str | None]:

@@ -56,7 +56,7 @@ def run(config_name: str, task: Callable[[DictConfig], int | None]) -> None:
         if "Config group override" not in str(error):
             raise
         _fail(
-            "a group (backbone, training, data, cluster, megatron, logging, launch) takes the name of one of its files, "
+            "a group (backbone, training, data, cluster, megatron, train, logging, launch) takes the name of one of its files, "
             "or a list of them"
         )
     except OSError as error:

@@ -1,7 +1,7 @@
 """From a composed configuration to the rows of a sweep: every experiment with its layout and its price. Nothing is written."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from harness.scales import budget_label
 from harness.settings import Settings
 from harness.studies import Point, Study, find_study
 from harness.studies.build import Infeasible, build
+from harness.sweepfile import SIMULATED
 from harness.trunks import share_trunks
 
 
@@ -96,6 +97,8 @@ def plan(config: DictConfig) -> Sweep:
         skipped += infeasible
         asked += points
     planned = share_trunks(asked) if settings.share_trunk else asked
+    if settings.job.simulation is not None:
+        planned = [replace(point, marks=(*point.marks, SIMULATED)) for point in planned]
     for point in planned:
         check_size(point.experiment)
         run_layout = layout(point.experiment, settings.cluster)

@@ -7,6 +7,7 @@
         metrics.jsonl     one line a step
         result.json       final losses, tokens and FLOPs really spent, versions
         lease.json        who writes now, while someone does (`harness.lease`)
+        simulated.json    only where nothing was trained (`harness.simulated`)
         checkpoints/ cache/ logs/
 
 Every file is replaced whole (`harness.files`), except metrics.jsonl, to which lines are appended.
@@ -69,6 +70,13 @@ class Status:
     state: str = "queued"
     attempts: tuple[Attempt, ...] = field(default=())
     schema: int = 1
+
+    def wall_seconds(self) -> float:
+        """Of all attempts so far, one that runs included."""
+        return sum(
+            (datetime.fromisoformat(attempt.ended or now()) - datetime.fromisoformat(attempt.started)).total_seconds()
+            for attempt in self.attempts
+        )
 
 
 def now() -> str:

@@ -21,6 +21,8 @@ from harness.limits import Limit
 from harness.megatron.options import JobOptions, LoggingOptions, MegatronOptions, Wandb
 from harness.resources import Cluster
 from harness.scales import Between, Scale, scale_between
+from harness.simulated.options import Simulation
+from harness.simulated.truth import read_truth
 from harness.solver import Rules
 
 GROUPS = ("backbone", "scales", "between", "studies", "training", "data", "cluster", "rules")
@@ -255,7 +257,20 @@ def job_options(config: DictConfig, sweep: str | None = None) -> JobOptions:
         megatron=build(MegatronOptions, megatron, "megatron"),
         logging=build(LoggingOptions, values | {"wandb": wandb}, "logging"),
         sweep=sweep,
+        simulation=_simulation(config.get("train")),
     )
+
+
+def _simulation(train: Any) -> Simulation | None:
+    """The option group ``train``; None for Megatron, which a sweep planned before there was a choice has."""
+    name = "megatron" if train is None else train.get("name")
+    if name == "megatron":
+        return None
+    if name != "simulated":
+        raise ConfigError(f"train.name={name}: choose train=megatron or train=simulated")
+    values: Any = OmegaConf.to_container(train, resolve=True)
+    given = {key: value for key, value in values.items() if key != "name"}
+    return build(Simulation, given | {"truth": read_truth(given.get("truth"))}, "train")
 
 
 def _phase(recipe: dict[Any, Any], name: str, iterations: int, batch_tokens: int) -> int:

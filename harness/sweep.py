@@ -79,7 +79,7 @@ def main(config: DictConfig) -> int:
             print("no dataset is named (data=none): /path/to/dataset stands for it", file=sys.stderr)
         return 0
     launcher = cli.build(config.launch, "launch")
-    if launcher is not None and sweep.rows[0].point.experiment.data is None:
+    if launcher is not None and job.simulation is None and sweep.rows[0].point.experiment.data is None:
         where = f"no dataset in {config.data.path}" if config.data.path else "no dataset is named (data=none)"
         raise DataError(
             f"{where}: prepare one (python -m harness.data) and name it (data=demo, or data.path=<directory>)"
@@ -91,13 +91,13 @@ def main(config: DictConfig) -> int:
     print(f"\nsweep {sweep.name}: {len(run_ids)} runs, in {sweep.file('.csv')} (.yaml, .jsonl)", flush=True)
     if len(run_ids) > len(sweep.rows):
         print(f"({len(sweep.rows)} of them are planned above; the others were before)")
-    if config.data.path and sweep.rows[0].point.experiment.data is None:
+    if config.data.path and job.simulation is None and sweep.rows[0].point.experiment.data is None:
         print(
             f"no dataset in {config.data.path} yet: prepare it (python -m harness.data) and plan again before launching"
         )
     if launcher is None:
         return 0
-    if not consent(sweep.limit, to_do(sweep), sweep.cluster, yes=config.yes):
+    if job.simulation is None and not consent(sweep.limit, to_do(sweep), sweep.cluster, yes=config.yes):
         return 1
     return int(launcher.launch(sweep.root, sweep.name))
 

@@ -1,6 +1,8 @@
 """Sweeps that were written: find one by name, read its experiments and its configuration."""
 
 import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,20 +30,52 @@ class WrittenSweep:
         return Path(self.config.data.path) if self.config.data.path else None
 
 
-JOB_OPTIONS = ("megatron", "logging", "cluster", "container")
+JOB_OPTIONS = ("megatron", "logging", "cluster", "container", "train")
 """Parts of a sweep's configuration that say how its runs are trained, not what they are."""
 
 
-def update_job_options(root: Path, name: str, config: Any) -> None:
-    """Let the sweep `name` be launched with the job options of `config`; its experiments stay."""
+SIMULATED = "simulated"
+"""Mark of a row whose run is (to be) simulated, and the name of that trainer."""
+
+
+def update_job_options(root: Path, name: str, config: Any, keys: Iterable[str] = JOB_OPTIONS) -> None:
+    """Let the sweep `name` be launched with the job options `keys` of `config`; its experiments stay.
+
+    Its table is marked as the trainer wants it.
+    """
     path = root / "sweeps" / f"{name}.yaml"
     written: Any = OmegaConf.load(path)
     before = OmegaConf.to_yaml(written)
-    for key in JOB_OPTIONS:
+    for key in keys:
         if key in config:
             written[key] = config[key]
     if (text := OmegaConf.to_yaml(written, resolve=True)) != before:
         write_atomically(path, text)
+    _mark_trainer(path.with_suffix(".csv"), (written.get("train") or {}).get("name") == SIMULATED)
+
+
+def _mark_trainer(path: Path, simulated: bool) -> None:
+    """Let every row of a sweep's table bear the mark of simulated runs, or none."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    changed = False
+    for row in rows:
+        marks = [mark for mark in (row.get("marks") or "").split(";") if mark]
+        if (SIMULATED in marks) != simulated:
+            row["marks"] = ";".join([*marks, SIMULATED] if simulated else [m for m in marks if m != SIMULATED])
+            changed = True
+    if changed:
+        write_atomically(path, table_text(rows))
+
+
+def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A sweep's table as CSV; an older sweep may lack a column that its last rows have."""
+    header = dict.fromkeys(name for row in (rows[-1], rows[0]) for name in row)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(header), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return table.getvalue()
 
 
 def sweep_names(root: Path) -> list[str]:

@@ -1,7 +1,6 @@
 """A planned sweep to its three files: the resolved configuration, the table, the experiments; and how a sweep grows."""
 
 import csv
-import io
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +10,8 @@ from harness.errors import ConfigError
 from harness.experiment import Experiment
 from harness.files import write_atomically
 from harness.plan import Row, Sweep, deviations
-from harness.sweepfile import read_experiments, update_job_options
+from harness.rundir import RunDirectory
+from harness.sweepfile import read_experiments, table_text, update_job_options
 from harness.trunks import refuse_other_trunks, without_data
 
 NOT_SETTINGS = (
@@ -27,6 +27,7 @@ NOT_SETTINGS = (
     "limit",
     "yes",
     "logging",
+    "train",
 )
 """Options that change nothing about the experiments."""
 
@@ -100,13 +101,15 @@ def write(sweep: Sweep) -> list[str]:
     experiments = {row.run_id: row.point.experiment for row in sweep.rows}
     present = read_experiments(sweep.root, sweep.name)
     settings = OmegaConf.to_yaml(sweep.config, resolve=True)
-    if present and not _is_prepared(present.values(), experiments.values()):
+    begun = any(RunDirectory(sweep.root, run_id).path.exists() for run_id in present)
+    if present and (begun or not _is_prepared(present.values(), experiments.values())):
         same = set(experiments) == set(present) or (set(experiments) < set(present) and _was_planned(sweep))
         if same or (sweep.config.extend and set(experiments) <= set(present)):
             update_job_options(sweep.root, sweep.name, sweep.config)
             return list(present)  # all of it is planned already, perhaps with more that was added since
         if not sweep.config.extend:
-            raise _other_settings(sweep, all(experiment.data is None for experiment in present.values()))
+            idle = not begun and all(experiment.data is None for experiment in present.values())
+            raise _other_settings(sweep, idle)
         phase = dict(OmegaConf.load(sweep.file(".yaml")))["phase"]
         if phase != sweep.config.phase:
             raise ConfigError(f"sweep {sweep.name!r} is of phase={phase}, not {sweep.config.phase}: give another name=")
@@ -122,21 +125,17 @@ def write(sweep: Sweep) -> list[str]:
         experiments = present | experiments
         settings = _with_extension(sweep)
     sweep.file(".csv").parent.mkdir(parents=True, exist_ok=True)
-    table = io.StringIO()
-    header = dict.fromkeys(name for row in (rows[-1], rows[0]) for name in row)  # an older sweep may lack a column
-    writer = csv.DictWriter(table, fieldnames=list(header), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     write_atomically(sweep.file(".yaml"), settings)
     lines = "".join(f"{experiment.canonical_text}\n" for experiment in experiments.values())
     write_atomically(sweep.file(".jsonl"), lines)
-    write_atomically(sweep.file(".csv"), table.getvalue())
+    write_atomically(sweep.file(".csv"), table_text(rows))
+    update_job_options(sweep.root, sweep.name, sweep.config, ["train"])  # one trainer, also for rows of before
     return list(experiments)
 
 
 def _other_settings(sweep: Sweep, idle: bool) -> ConfigError:
-    """The refusal to write over a sweep; `idle`: it was planned without data and cannot have run."""
-    remove = f", or remove its files ({sweep.file('.*')}): planned without data, it cannot have run" if idle else ""
+    """The refusal to write over a sweep; `idle`: it was planned without data and has no run."""
+    remove = f", or remove its files ({sweep.file('.*')}): planned without data, it has no run" if idle else ""
     return ConfigError(
         f"sweep {sweep.name!r} is there already, planned with other settings ({_difference(sweep)}): give another name=, or add "
         f"the new experiments to it with extend=true{remove}"
@@ -167,7 +166,7 @@ def _was_planned(sweep: Sweep) -> bool:
 def _is_prepared(present: Iterable[Experiment], planned: Iterable[Experiment]) -> bool:
     """Whether `planned` is `present` (and perhaps more) with the data that had not been prepared then.
 
-    Without data nothing of it can have run, so that the new plan may take its place.
+    Without data nothing of it can have been trained, so that the new plan may take its place (unless it was simulated).
     """
     before = list(present)
     if any(experiment.data is not None for experiment in before):

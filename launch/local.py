@@ -1,43 +1,50 @@
 """Train a sweep on this machine: ``python -m launch.local sweep=NAME``; the same command resumes it.
 
 Runs are separate processes, longest first, a branch once its trunk has come to its branch point, as many side by side as there
-are cores (or GPUs), forked from one server that has imported Megatron. Ctrl-C lets them save a checkpoint and stops; a second
-Ctrl-C stops at once. A failing run never stops the others, except the branches that need its checkpoint.
+are cores; on a machine with GPUs a run has as many of them as its layout says, for itself. Ctrl-C lets the runs save a checkpoint
+and stops; a second Ctrl-C stops at once. A failing run never stops the others, except the branches that need its checkpoint.
 """
 
 import dataclasses
 import importlib.util
-import multiprocessing.forkserver
 import netrc
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from multiprocessing.context import ForkServerProcess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
 from harness import cli
-from harness.errors import ConfigError
+from harness.errors import ConfigError, RunError
+from harness.limits import Limit, consent
 from harness.measured import read_measurements
 from harness.megatron.options import KEEP, Kernels
-from harness.megatron.pretrain import REFUSED
 from harness.resources import Cluster
-from harness.rundir import RunDirectory
-from harness.settings import Settings, job_options, named_cluster
+from harness.settings import Settings, build, job_options, named_cluster, whole
 from harness.sweepfile import WrittenSweep, load_sweep
-from launch.job import Job, make_job, train_in_child
-from launch.progress import PlainLog, Progress, Tally, clock, make_progress
-from launch.trunks import release, startable, why_never
+from launch.job import Job, make_job
+from launch.launcher import Seen, Selection, begin_anew, read_retry, select
+from launch.launchers import poll_all
+from launch.localqueue import live_queues
+from launch.progress import Tally, clock, make_progress
+from launch.session import EXIT_FAILED, Session
+from launch.trainer import with_trainer
+from launch.trunks import release
 
-POLL_SECONDS = 0.2
+SHOWN = 5
+"""So many run ids are printed of a list."""
 
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
+SIMULATED_PER_CORE = 8
+"""Simulated runs side by side on a core: they wait for the disk or the clock."""
+
+FILE_THREADS = 16
+"""Directories that are made at the same time: each waits for the disk a few times."""
 
 
 class LocalLauncher:
@@ -49,87 +56,190 @@ class LocalLauncher:
         Raises:
             ConfigError: a value cannot be used.
         """
-        if slots is not None and (isinstance(slots, bool) or not isinstance(slots, int) or slots < 1):
-            raise ConfigError(f"launch.slots={slots}: a whole number of at least 1 is wanted, or null")
-        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-            raise ConfigError(f"launch.retries={retries}: a whole number of at least 0 is wanted")
+        if slots is not None:
+            whole(slots, "launch.slots", 1)
+        whole(retries, "launch.retries", 0)
         if keep_checkpoints not in KEEP:
             raise ConfigError(f"launch.keep_checkpoints={keep_checkpoints}: it must be none, last or all")
-        self.gpus = count_gpus()
-        self.slots = slots or self.gpus or len(os.sched_getaffinity(0))
+        self.slots = slots
         self.retries = retries
         self.keep_checkpoints = keep_checkpoints
 
-    def launch(self, root: Path, name: str, data_path: Path | None = None) -> int:
-        """Train what is not done of the sweep `name`; exit code 0: all runs are done, 1: some failed, 130: stopped.
+    @cached_property
+    def gpus(self) -> list[str]:
+        """This machine's GPUs."""
+        return visible_gpus()
 
-        `data_path`: where the dataset lies now, if not where it lay when the sweep was planned.
+    def launch(
+        self,
+        root: Path,
+        name: str | None,
+        data_path: Path | None = None,
+        *,
+        sweep: WrittenSweep | None = None,
+        retry: Sequence[str] = (),
+        limit: Limit | None = None,
+        yes: bool = False,
+    ) -> int:
+        """Train what is not done of the sweep `name`; exit code 0: all runs are done, 1: some are not, 130: stopped.
+
+        `sweep`: as loaded already; `data_path`: where the dataset lies now, if not where it lay when the sweep was planned;
+        `retry`: states of the runs to take; `limit` and `yes`: what may be spent without asking.
 
         Raises:
             HarnessError: a run cannot be trained here; found before any is started.
         """
-        sweep = load_sweep(root, name)
+        sweep = with_trainer(sweep or load_sweep(root, name), None)
         for experiment in sweep.experiments:  # what an earlier launch was stopped before it could remove
             if experiment.training.branch_points:
                 release(root, experiment, self.keep_checkpoints)
-        jobs, done, diverged = self._jobs(sweep, data_path or sweep.data_path)
-        if diverged:
-            print(f"{len(diverged)} diverged earlier and are left as they are: {', '.join(diverged)}")
-        if not jobs:
-            print(f"sweep {name}: {done} of {len(sweep.experiments)} runs are done; nothing to train")
-            return EXIT_FAILED if diverged else 0
-        if importlib.util.find_spec("megatron") is None:
+        polled = poll_all(root)
+        if polled.unknown:
+            raise RunError(
+                f"{'; '.join(polled.unknown)}: runs of this root may be in that queue, and would be trained twice. Try again "
+                "when it answers"
+            )
+        chosen = select(root, [experiment.run_id for experiment in sweep.experiments], polled.seen, retry)
+        _print_left(chosen)
+        if not chosen.take:
+            print(f"sweep {sweep.name}: {len(chosen.done)} of {len(sweep.experiments)} runs are done; nothing to train")
+            return EXIT_FAILED if chosen.left or chosen.active else 0
+        jobs = self._jobs(sweep, chosen.take, data_path or sweep.data_path)
+        simulated = any(job.simulation for job in jobs)
+        devices = self._devices(jobs, simulated=simulated)
+        estimates = [job.estimate for job in jobs if job.estimate is not None]
+        if limit is not None and estimates and not consent(limit, estimates, self.machine(sweep), yes=yes):
+            return EXIT_FAILED
+        return self._train(sweep, jobs, devices, chosen, simulated=simulated)
+
+    def submit(self, sweep: WrittenSweep, run_ids: Sequence[str]) -> int:
+        """Train these runs of `sweep`, those that wait or run already aside; returns when they have ended."""
+        wanted = set(run_ids)
+        part = tuple(experiment for experiment in sweep.experiments if experiment.run_id in wanted)
+        return self.launch(sweep.root, sweep.name, sweep=dataclasses.replace(sweep, experiments=part))
+
+    def poll(self, root: Path) -> Mapping[str, Seen]:
+        """The runs that local launches under `root` have, on whatever machine of the filesystem they work."""
+        seen: dict[str, Seen] = {}
+        for queue in live_queues(root):
+            where = f"waits in launch.local, process {queue.pid} on {queue.host}"
+            seen |= {run_id: Seen(job=str(queue.pid), running=False, reason=where) for run_id in queue.waiting}
+            seen |= {run_id: Seen(job=str(pid), running=True) for run_id, pid in queue.running.items()}
+        return seen
+
+    def cancel(self, root: Path, run_ids: Sequence[str]) -> list[str]:
+        """Ask the launches that have these runs to stop them: a running one saves a checkpoint first."""
+        said = []
+        for queue in live_queues(root):
+            if ids := queue.cancel(run_ids):
+                said.append(f"launch.local, process {queue.pid} on {queue.host}, stops {', '.join(ids)}")
+        return said
+
+    def _train(
+        self, sweep: WrittenSweep, jobs: list[Job], devices: list[str], chosen: Selection, *, simulated: bool
+    ) -> int:
+        if not simulated and importlib.util.find_spec("megatron") is None:
             raise ConfigError("megatron-core is not installed: pip install -e '.[train]' -c constraints.txt")
+        with ThreadPoolExecutor(FILE_THREADS) as pool:
+            list(pool.map(_make_ready, jobs))
+        mark, doing = (" (SIMULATED)", "SIMULATING") if simulated else ("", "training")
+        total = len(sweep.experiments)
         print(
-            f"sweep {name}: {done} of {len(sweep.experiments)} runs are done; training {len(jobs)}, {self.slots} at a time"
+            f"sweep {sweep.name}: {len(chosen.done)} of {total} runs are done; {doing} {len(jobs)}, {len(devices)} at a time"
         )
         tally = Tally(
-            total=len(sweep.experiments), work=sum(job.seconds for job in jobs), done=done, failed=len(diverged)
+            total=total,
+            work=sum(job.seconds for job in jobs),
+            done=len(chosen.done),
+            failed=sum(len(ids) for state, ids in chosen.left.items() if state != "queued"),
+            simulated=simulated,
         )
         progress = make_progress()
-        session = _Session(self, sweep, jobs, tally, progress)
+        session = Session(
+            sweep=sweep,
+            jobs=sorted(jobs, key=lambda job: -job.seconds),
+            devices=devices,
+            retries=self.retries,
+            keep_checkpoints=self.keep_checkpoints,
+            tally=tally,
+            progress=progress,
+        )
         try:
             code = session.work()
         finally:
             progress.close()
+        cancelled = f", {tally.cancelled} cancelled" if tally.cancelled else ""
         print(
-            f"sweep {name}: {tally.done} of {tally.total} runs done, {tally.failed} failed, "
+            f"sweep {sweep.name}{mark}: {tally.done} of {tally.total} runs done, {tally.failed} failed{cancelled}, "
             f"in {clock(time.monotonic() - tally.started)}"
         )
         return code
 
-    def _jobs(self, sweep: WrittenSweep, data_path: Path | None) -> tuple[list[Job], int, list[str]]:
-        """The jobs to do, longest first; how many runs are done; ids of those that diverged."""
-        machine, measured = self.machine(sweep), read_measurements(sweep.root)
-        options = dataclasses.replace(
-            job_options(sweep.config, sweep.name),
-            keep_checkpoints=self.keep_checkpoints,
-            kernels=installed_kernels() if self.gpus else Kernels(),
-        )
-        check_wandb(options.logging.wandb.mode)
-        jobs, done, diverged = [], 0, []
-        for experiment in sweep.experiments:
-            run = RunDirectory(sweep.root, experiment.run_id)
-            state = run.status().state
-            if state == "done" and run.result() is not None:
-                done += 1
-            elif state == "diverged":
-                diverged.append(experiment.run_id)
-            else:
-                jobs.append(make_job(sweep, experiment, machine, data_path, options, measured))
-        for job in jobs:
-            if job.gpus > 1:
-                raise ConfigError(f"run {job.run.run_id} needs {job.gpus} GPUs; launch.local gives each run one")
-        for job in jobs:
-            job.run.create(job.experiment, job.command)
-        return sorted(jobs, key=lambda job: -job.seconds), done, diverged
+    def _jobs(self, sweep: WrittenSweep, run_ids: Sequence[str], data_path: Path | None) -> list[Job]:
+        """The jobs of these runs; what cannot be trained here is refused."""
+        measured, wanted = read_measurements(sweep.root), set(run_ids)
+        options = dataclasses.replace(job_options(sweep.config, sweep.name), keep_checkpoints=self.keep_checkpoints)
+        if options.simulation is not None:  # a simulated run takes a core, whatever the machine has
+            machine = named_cluster("cpu")
+        else:
+            check_wandb(options.logging.wandb.mode)
+            machine = self.machine(sweep)
+            options = dataclasses.replace(options, kernels=installed_kernels() if self.gpus else Kernels())
+        return [
+            make_job(sweep, experiment, machine, data_path, options, measured)
+            for experiment in sweep.experiments
+            if experiment.run_id in wanted
+        ]
+
+    def _devices(self, jobs: Sequence[Job], *, simulated: bool) -> list[str]:
+        """What each slot stands for: the name of a GPU, or of none.
+
+        Raises:
+            ConfigError: a run needs more GPUs than there are.
+        """
+        if simulated or not self.gpus:
+            cores = len(os.sched_getaffinity(0))
+            return [""] * (self.slots or (SIMULATED_PER_CORE * cores if simulated else cores))
+        slots = self.slots or len(self.gpus)
+        largest = max(jobs, key=lambda job: job.gpus)
+        if largest.gpus > min(slots, len(self.gpus)):
+            given = f", of which launch.slots={slots} may be used" if slots < len(self.gpus) else ""
+            raise ConfigError(
+                f"run {largest.run.run_id} needs {largest.gpus} GPUs, and this machine has {len(self.gpus)}{given}: submit the "
+                "sweep to a cluster, or plan it for fewer (cluster.layout.gpus)"
+            )
+        if largest.gpus > 1 and slots > len(self.gpus):
+            raise ConfigError(
+                f"launch.slots={slots} lets runs share the {len(self.gpus)} GPUs, and run {largest.run.run_id} needs "
+                f"{largest.gpus} of them for itself: leave out launch.slots"
+            )
+        return [self.gpus[slot % len(self.gpus)] for slot in range(slots)]
 
     def machine(self, sweep: WrittenSweep) -> Cluster:
         """This machine as a cluster: its own GPUs, or its cores."""
-        if self.gpus == 0:
+        if not self.gpus:
             return named_cluster("cpu")
         planned = Settings(sweep.config).cluster
         return planned if planned.gpus_per_node else named_cluster("h100")
+
+
+def _make_ready(job: Job) -> None:
+    """The run's directory; of a run that diverged, without the checkpoints that led there."""
+    if job.run.status().state == "diverged":
+        begin_anew(job.run)
+    job.run.create(job.experiment, job.command)
+
+
+def _print_left(chosen: Selection) -> None:
+    """The runs that this launch leaves as they are."""
+    for state, ids in chosen.left.items():
+        shown = ", ".join(ids[:SHOWN]) + (" ..." if len(ids) > SHOWN else "")
+        if state == "diverged":
+            print(f"{len(ids)} diverged earlier and are left as they are: {shown} (retry=diverged takes them)")
+        else:
+            print(f"{len(ids)} {state}, left as they are: {shown}")
+    if chosen.active:
+        print(f"{len(chosen.active)} wait or run already, and are left alone: {', '.join(chosen.active[:SHOWN])}")
 
 
 def check_wandb(mode: str) -> None:
@@ -151,15 +261,16 @@ def check_wandb(mode: str) -> None:
         )
 
 
-def count_gpus() -> int:
-    """GPUs that this process may use, without importing torch."""
+def visible_gpus() -> list[str]:
+    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them, without importing torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
     if shutil.which("nvidia-smi") is None:
-        return 0
+        return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
+    count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
+    return [str(index) for index in range(count)]
 
 
 def installed_kernels() -> Kernels:
@@ -174,150 +285,25 @@ def installed_kernels() -> Kernels:
     )
 
 
-class _Session:
-    """One launch: the queue, the running children, and the signals."""
-
-    def __init__(self, launcher: LocalLauncher, sweep: WrittenSweep, jobs: list[Job], tally: Tally, progress: Progress):
-        self.launcher = launcher
-        self.trunks = {one.run_id: one for one in sweep.experiments if one.training.branch_points}
-        self.waiting = list(jobs)
-        self.running: dict[int, tuple[Job, ForkServerProcess]] = {}
-        self.tally = tally
-        self.progress = progress
-        self.starts: dict[str, int] = {}
-        self.logs: dict[str, Path] = {}
-        self.interrupts = 0
-        os.environ["OMP_NUM_THREADS"] = "1"  # threads made tiny runs 6 to 30 times slower; GPU runs need none
-        os.environ.setdefault("PYTHONWARNINGS", "ignore")
-        self.processes = multiprocessing.get_context("forkserver")
-        self.processes.set_forkserver_preload(["harness.megatron.preloaded"])
-
-    def work(self) -> int:
-        """Run the queue to its end, or until told to stop."""
-        # the server inherits what is done with SIGINT now: a Ctrl-C must not end it while it imports Megatron
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        multiprocessing.forkserver.ensure_running()
-        signal.signal(signal.SIGINT, handler)
-        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            while self.running or (self.waiting and not self.interrupts):
-                while not self.interrupts and len(self.running) < self.launcher.slots and (job := self._next()):
-                    self.waiting.remove(job)
-                    self._start(job)
-                for slot, (job, process) in list(self.running.items()):
-                    if process.exitcode is not None:
-                        del self.running[slot]
-                        process.join()
-                        self._ended(job, process.exitcode, process.pid)
-                self._show()
-                time.sleep(POLL_SECONDS)
-        finally:
-            for _, process in self.running.values():
-                process.kill()
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        if self.interrupts:
-            return EXIT_INTERRUPTED
-        return EXIT_FAILED if self.tally.failed else 0
-
-    def _next(self) -> Job | None:
-        """The longest run that may start; branches whose trunk can no longer bring them anywhere are given up."""
-        active = {job.run.run_id for job in (*self.waiting, *(job for job, _ in self.running.values()))}
-        for job in list(self.waiting):
-            if (reason := why_never(job, active)) is not None:
-                self.waiting.remove(job)
-                self._give_up(job, f"left out {job.label}: {reason}")
-        return startable(self.waiting)
-
-    def _give_up(self, job: Job, text: str) -> None:
-        self.tally.failed += 1
-        self.tally.finished_work += job.seconds
-        self.progress.note(text)
-
-    def _start(self, job: Job) -> None:
-        slot = next(slot for slot in range(self.launcher.slots) if slot not in self.running)
-        log = job.run.logs / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-        self.logs[job.run.run_id] = log
-        process = self.processes.Process(
-            target=train_in_child,
-            args=(
-                str(job.run.path.absolute()),
-                list(job.flags),
-                str(log.absolute()),
-                slot % self.launcher.gpus if self.launcher.gpus else None,
-                job.environment,
-                job.program,
-            ),
-        )
-        process.start()
-        self.running[slot] = (job, process)
-        if self.interrupts:  # the signal came while the process was being made, and has not reached it
-            process.terminate()
-        self.starts[job.run.run_id] = self.starts.get(job.run.run_id, 0) + 1
-
-    def _show(self) -> None:
-        """Update the display; a display that fails gives way to the plain log, and never ends a training."""
-        try:
-            self.progress.update(self.tally, [job for job, _ in self.running.values()])
-        except Exception as error:
-            self.progress.close()
-            self.progress = PlainLog()
-            self.progress.note(f"the live table failed ({error}); going on with a plain log")
-
-    def _ended(self, job: Job, code: int, pid: int | None) -> None:
-        status = job.run.status()
-        if status.state == "done":
-            loss = (job.run.result() or {}).get("final_validation_loss")
-            self.tally.done += 1
-            self.tally.finished_work += job.seconds
-            self.progress.note(f"done     {job.label}, validation loss {loss if loss is None else f'{loss:.4f}'}")
-            self._release_trunk(job)
-            return
-        own = bool(status.attempts) and status.attempts[-1].pid == pid
-        if own and status.attempts[-1].end is None:  # it ended without a word: record that for whoever looks
-            words = f"killed by signal {-code}" if code < 0 else "vanished"
-            job.run.end_attempt(end="signal" if self.interrupts else "killed", exit_code=code, message=words)
-        if code == REFUSED and not own:  # another process holds the lease, or the directory is not this run's
-            self._give_up(job, f"refused  {job.label}: left alone (see {self.logs[job.run.run_id]})")
-        elif self.interrupts:
-            self.progress.note(f"stopped  {job.label}")
-        elif code < 0 and self.starts[job.run.run_id] <= self.launcher.retries:
-            self.progress.note(f"killed   {job.label} by signal {-code}; starting it again")
-            self.waiting.insert(0, job)
-        else:
-            status = job.run.status()
-            message = status.attempts[-1].message if status.attempts else None
-            log = self.logs[job.run.run_id]
-            self._give_up(job, f"{status.state:8s} {job.label}: {message or f'exit code {code}'} (log: {log})")
-            self._release_trunk(job)
-
-    def _release_trunk(self, job: Job) -> None:
-        """A trunk or a branch of it ended: remove the trunk's checkpoints if nobody needs them any more."""
-        trunk = (
-            job.experiment if job.experiment.training.branch_points else self.trunks.get(job.experiment.training.trunk)
-        )
-        if trunk is not None and release(job.run.root, trunk, self.launcher.keep_checkpoints):
-            self.progress.note(f"removed the checkpoints of trunk {trunk.run_id}: its branches are done")
-
-    def _interrupt(self, *_signal: Any) -> None:
-        self.interrupts += 1
-        if self.interrupts == 1:
-            self.progress.note(f"stopping: {len(self.running)} runs save a checkpoint; once more to stop at once")
-            for _, process in self.running.values():
-                process.terminate()
-        else:
-            for _, process in self.running.values():
-                process.kill()
-
-
 def main(config: DictConfig) -> int:
     """Train or resume a sweep."""
     launcher = cli.build(config.launch, "launch")
     if launcher is None:
         raise ConfigError("launch=none trains nothing: leave launch= out, or choose local")
-    name = None if config.sweep is None else str(config.sweep)
-    data_path = Path(cli.text(config.data.path, "data.path")) if config.data.path is not None else None
-    return int(launcher.launch(Path(cli.text(config.root, "root")), name, data_path))
+    if not isinstance(config.yes, bool):
+        raise ConfigError(f"yes={config.yes}: true or false is wanted")
+    root, name = Path(cli.text(config.root, "root")), None if config.sweep is None else str(config.sweep)
+    return int(
+        launcher.launch(
+            root,
+            name,
+            Path(cli.text(config.data.path, "data.path")) if config.data.path is not None else None,
+            sweep=with_trainer(load_sweep(root, name), config.get("train")),
+            retry=read_retry(config.retry),
+            limit=build(Limit, config.limit or {}, "limit"),
+            yes=config.yes,
+        )
+    )
 
 
 if __name__ == "__main__":

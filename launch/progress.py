@@ -25,6 +25,8 @@ class Tally:
     """Estimated seconds of all runs that were not done at the start."""
     done: int = 0
     failed: int = 0
+    cancelled: int = 0
+    simulated: bool = False
     finished_work: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
@@ -73,9 +75,11 @@ def last_metrics(path: Path) -> dict[str, Any]:
 def _summary(tally: Tally, running: Sequence[Job], rows: Sequence[dict[str, Any]]) -> str:
     left = tally.seconds_left(running, [row.get("step", 0) for row in rows])
     failed = f", {tally.failed} failed" if tally.failed else ""
-    waiting = tally.total - tally.done - tally.failed - len(running)
+    failed += f", {tally.cancelled} cancelled" if tally.cancelled else ""
+    waiting = tally.total - tally.done - tally.failed - tally.cancelled - len(running)
+    mark = "SIMULATED: " if tally.simulated else ""
     return (
-        f"{tally.done}/{tally.total} done, {len(running)} running, {waiting} waiting{failed}"
+        f"{mark}{tally.done}/{tally.total} done, {len(running)} running, {waiting} waiting{failed}"
         f"{'' if left is None else f', about {clock(left)} left'}"
     )
 

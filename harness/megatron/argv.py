@@ -18,6 +18,7 @@ from harness.megatron.device import device_flags, environment
 from harness.megatron.flags import clashes, flat, group_flags, megatron_flags
 from harness.megatron.options import JobOptions
 from harness.resources import Layout
+from harness.simulated.options import command_text
 
 PROGRAM = "harness.megatron.pretrain"
 
@@ -87,6 +88,8 @@ def command(
 ) -> str:
     """The run as a shell command of several lines, complete and ready to paste; `python` is the interpreter."""
     options = options or JobOptions()
+    if options.simulation is not None:
+        return command_text(simulation_words(options, paths.run), python)
     python = shlex.quote(python)
     if layout.gpus == 0:
         start = f"{python} -m {PROGRAM}"
@@ -111,6 +114,14 @@ def command(
         else "# Megatron's local layers, without Transformer Engine\n"
     )
     return note + " \\\n    ".join(lines) + "\n"
+
+
+def simulation_words(options: JobOptions, run: Path) -> list[str]:
+    """The arguments of ``python -m harness.simulated`` for the run in directory `run`."""
+    assert options.simulation is not None
+    return options.simulation.words(
+        run, keep_checkpoints=options.keep_checkpoints, checkpoint_minutes=options.megatron.checkpoint_minutes
+    )
 
 
 def branch_options(experiment: Experiment, run: Path) -> dict[str, Any]:

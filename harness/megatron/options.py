@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from harness.errors import ConfigError, nearest
 from harness.megatron.flags import ExtraFlags, read_extra
+from harness.simulated.options import Simulation
 
 KEEP = ("none", "last", "all")
 """What is left of a run's checkpoints when it is done."""
@@ -163,6 +164,8 @@ class JobOptions:
     keep_checkpoints: str = "none"
     sweep: str | None = None
     """Its name groups the runs in W&B."""
+    simulation: Simulation | None = None
+    """In the place of Megatron (``train=simulated``); None: Megatron."""
 
     @property
     def program(self) -> Program:

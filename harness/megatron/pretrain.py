@@ -25,6 +25,7 @@ from harness.megatron.branching import Branching, branching
 from harness.megatron.checkpoints import Checkpoints
 from harness.megatron.options import KEEP, Program
 from harness.rundir import RunDirectory, slurm_job
+from harness.simulated.marker import refuse_simulated
 
 STOPPED, DIVERGED, REFUSED = 75, 3, 4
 RERUN_EXIT_CODES = (16, 17)
@@ -77,14 +78,17 @@ def train(run: RunDirectory, flags: list[str], program: Program | None = None, *
     Only the last rank (Megatron's logging rank) writes into the directory.
 
     Raises:
-        RunError: the directory or its checkpoints are another experiment's, or another process is writing it.
+        RunError: the directory or its checkpoints are another experiment's or simulated, or another process is writing it.
     """
     from harness.megatron.environment import check_device, is_writer
 
+    refuse_simulated(run)
     check_device(flags)
     check_flags(run, flags)
     program = program or Program()
     shared = branching(run, program)
+    if shared.trunk is not None:
+        refuse_simulated(shared.trunk)
     checkpoints = Checkpoints(
         run,
         keep=program.keep_checkpoints,
@@ -104,6 +108,7 @@ def train(run: RunDirectory, flags: list[str], program: Program | None = None, *
     if not is_writer():
         return _Training(run, flags, program, checkpoints, shared, None).run()
     with Lease(run.path, patient=job_id is not None) as lease:
+        refuse_simulated(run)  # again: a simulator may have held the lease until now
         # another experiment's are refused before an attempt is recorded, and so is a branch without its trunk
         if (saved := checkpoints.claim()) is None and shared.trunk is not None:
             shared.checkpoint()

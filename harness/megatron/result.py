@@ -5,7 +5,6 @@ import math
 import platform
 import statistics
 from dataclasses import asdict
-from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -15,7 +14,7 @@ from harness.megatron.divergence import find_spikes
 from harness.megatron.metrics import MetricsWriter, smoothed_final_loss
 from harness.megatron.options import Program
 from harness.megatron.throughput import throughput
-from harness.rundir import RunDirectory, now
+from harness.rundir import RunDirectory
 
 SCHEMA = 1
 PACKAGES = ("megatron-core", "torch", "transformer-engine", "numpy", "moe-scaling-harness")
@@ -58,7 +57,7 @@ def write_result(
         "first_step": shared.branch_point,
         "steps_trained": steps - shared.branch_point,
         "megatron_flops_spent": flops * (steps - shared.branch_point) / steps if steps else 0.0,
-        "wall_seconds": _seconds(run),
+        "wall_seconds": run.status().wall_seconds(),
         "tokens_per_second": tokens_per_second,
         **throughput(args, flops / tokens if tokens else None, tokens_per_second),
         "versions": _versions(),
@@ -66,15 +65,6 @@ def write_result(
     }
     write_json(run.path / "result.json", result)
     return result
-
-
-def _seconds(run: RunDirectory) -> float:
-    """Wall time of all attempts so far, the running one included."""
-    total = 0.0
-    for attempt in run.status().attempts:
-        end = datetime.fromisoformat(attempt.ended or now())
-        total += (end - datetime.fromisoformat(attempt.started)).total_seconds()
-    return total
 
 
 def _versions() -> dict[str, str]:

@@ -121,6 +121,6 @@ def _device() -> str:
 
 
 def has_gpu() -> bool:
-    from launch.local import count_gpus
+    from launch.local import visible_gpus
 
-    return count_gpus() > 0
+    return bool(visible_gpus())
