@@ -29,7 +29,7 @@ from harness.limits import Limit, consent
 from harness.measured import read_measurements
 from harness.megatron.branching import can_start
 from harness.megatron.options import KEEP, Kernels
-from harness.resources import Estimate, estimate, layout
+from harness.resources import Estimate, layout
 from harness.settings import build, job_options, read_cluster, whole
 from harness.sweepfile import WrittenSweep, load_sweep
 from launch import queue
@@ -37,9 +37,11 @@ from launch.batch import Site, comment
 from launch.job import Job, make_job
 from launch.journal import Journal, may_still_come, unsettled
 from launch.launcher import Seen, Selection, begin_anew, read_retry, select
+from launch.launchers import poll_all
 from launch.options import read_container, read_slurm
 from launch.submission import Submission
 from launch.tasks import Shape, Task, Wanted, dependent_arrays, independent_arrays
+from launch.trainer import with_trainer
 from launch.trunks import release, why_never
 
 EXIT_NOTHING = 1
@@ -86,7 +88,7 @@ class SlurmLauncher:
         Raises:
             HarnessError: a run cannot be trained there, or Slurm refuses; found before anything is submitted where it can be.
         """
-        sweep = sweep or load_sweep(root, name)
+        sweep = with_trainer(sweep or load_sweep(root, name), None)
         journal = Journal(root)
         journal.directory.mkdir(parents=True, exist_ok=True)
         with Lease(journal.directory):
@@ -157,7 +159,7 @@ class SlurmLauncher:
         return [f"job {job} of Slurm: {', '.join(sorted(ids))}" for job, ids in jobs.items()]
 
     def _settled(self, root: Path, journal: Journal) -> Mapping[str, Seen]:
-        """The queue, once it is known how every earlier sbatch ended."""
+        """What every launcher has, once it is known how every earlier sbatch ended."""
         while open_entries := unsettled(journal.entries()):
             now = time.time()
             jobs = {element.comment: element.array for element in queue.elements(ended=True)}
@@ -169,7 +171,10 @@ class SlurmLauncher:
                     journal.write("absent", entry.fingerprint)
             if unsettled(journal.entries()):
                 time.sleep(0.5)
-        return self.poll(root)
+        polled = poll_all(root)
+        if polled.unknown:
+            raise queue.SlurmError("; ".join(polled.unknown))
+        return polled.seen
 
     def _jobs(
         self, sweep: WrittenSweep, run_ids: Sequence[str], data_path: Path | None
@@ -195,7 +200,8 @@ class SlurmLauncher:
             runs = (slurm.runs_per_node or (cluster.gpus_per_node if slurm.whole_nodes else 1)) if gpus < 2 else 1
             job = make_job(sweep, experiment, cluster, data_path, options, measured, python=python)
             jobs.append((job, Shape(nodes=run_layout.nodes, gpus_per_node=gpus * runs or 0, runs=runs)))
-            estimates.append(estimate(experiment, experiment.counts, run_layout, cluster, measured))
+            if job.estimate is not None:
+                estimates.append(job.estimate)
         return jobs, estimates
 
     def _submit(
@@ -270,7 +276,7 @@ def main(config: DictConfig) -> int:
     if not isinstance(launcher, SlurmLauncher):
         raise ConfigError("launch: this command submits to Slurm; python -m launch.local trains on this machine")
     root, name = Path(cli.text(config.root, "root")), None if config.sweep is None else str(config.sweep)
-    sweep = load_sweep(root, name)
+    sweep = with_trainer(load_sweep(root, name), config.get("train"))
     sweep.config.cluster = _cluster(config, sweep.config.get("cluster"))
     sweep.config.container = config.container
     data_path = Path(cli.text(config.data.path, "data.path")) if config.data.path is not None else None
