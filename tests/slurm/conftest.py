@@ -1,8 +1,11 @@
 """A real Slurm for the tests, one a worker of xdist, and sweeps that are submitted to it."""
 
+import contextlib
 import csv
 import os
+import random
 import re
+import socket
 import time
 from collections import Counter
 from pathlib import Path
@@ -11,7 +14,7 @@ import pytest
 
 from harness.rundir import RunDirectory
 from tests.conftest import command
-from tests.slurm.cluster import SlurmCluster, why_not
+from tests.slurm.cluster import NODES, SlurmCluster, why_not
 
 TINY = ["phase=classical", "scale=1.5e10", "backbone=demo", "studies.classical.sizes=[2.8, 5.6]", "seeds=1",
         "training.validation_sequences=64"]  # fmt: skip
@@ -22,12 +25,21 @@ LONG = ["phase=classical", "scale=1e11", "backbone=demo", "studies.classical.siz
 """One run of some 2,700 steps."""
 
 
+def free_ports() -> int:
+    """The first of as many free ports as a cluster needs."""
+    while True:
+        first = random.randrange(15000, 30000)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for port in range(first, first + NODES + 1):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+
+
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory, worker_id):
+def slurm(tmp_path_factory):
     if reason := why_not():
         pytest.skip(reason)
-    number = int(worker_id.removeprefix("gw") or 0) if worker_id != "master" else 0
-    cluster = SlurmCluster(tmp_path_factory.mktemp("slurm"), 16817 + 20 * number, max_array_size=20)
+    cluster = SlurmCluster(tmp_path_factory.mktemp("slurm"), free_ports(), max_array_size=20)
     for directory in (
         cluster.root,
         *cluster.root.parents,

@@ -1,7 +1,9 @@
 """The submitter, on a real Slurm: every run once, whatever happens to it."""
 
+import copy
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -54,10 +56,10 @@ HELD = "cluster.slurm.options=[--hold]"
 def elements(slurm, sweep) -> Counter:
     """Elements of arrays in the queue for each run, read without the launcher."""
     tables = {}
-    for table in (sweep.root / "slurm").glob("*/*.tsv"):
-        script = table.with_suffix(".sbatch").read_text()
-        comment = next(line.partition("=")[2] for line in script.splitlines() if line.startswith("#SBATCH --comment="))
-        rows = [line.split("\t") for line in table.read_text().splitlines()[1:]]
+    for script in (sweep.root / "slurm").glob("*/*.sbatch"):
+        lines = script.read_text().splitlines()
+        comment = next(line.partition("=")[2] for line in lines if line.startswith("#SBATCH --comment="))
+        rows = [line.split("\t") for line in script.with_suffix(".tsv").read_text().splitlines()[1:]]
         tables[comment] = {row[0]: row[1] for row in rows}
     lines = slurm.call("squeue", "-h", "-r", "-n", sweep.name, "-o", "%K %k").stdout.splitlines()
     return Counter(tables[comment][index] for index, comment in map(str.split, lines))
@@ -66,36 +68,24 @@ def elements(slurm, sweep) -> Counter:
 def test_killed_at_any_point_and_started_again_it_submits_every_run_once(slurm, tmp_path_factory, dataset):
     """Jobs are held, so that the queue shows all of them; the last sweep is then released and trained."""
 
-    def attempt(point):
-        sweep = Sweep(tmp_path_factory.mktemp("killed"), dataset[0], [*TINY, "train=simulated"], name=f"k{point}")
-        words = [
-            sys.executable,
-            "-c",
-            KILLED,
-            str(point),
-            str(sweep.root),
-            f"sweep=k{point}",
-            f"root={sweep.root}",
-            HELD,
-        ]
+    planned = Sweep(tmp_path_factory.mktemp("planned"), dataset[0], [*TINY, "train=simulated"])
+    point = 0
+    while True:
+        point += 1
+        sweep = copy.copy(planned)
+        sweep.root = shutil.copytree(planned.root, tmp_path_factory.mktemp("killed") / "root")
+        words = [sys.executable, "-c", KILLED, str(point), str(sweep.root), "sweep=two", f"root={sweep.root}", HELD]
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
-        return sweep, done
-
-    point, killed = 1, 0
-    while True:
-        sweep, done = attempt(point)
         if done.returncode == 0:
             break
         assert done.returncode == -9, done.stdout + done.stderr
-        killed += 1
         again = sweep.submit(HELD)
         assert again.returncode == 0, f"after point {point}: {again.stdout}{again.stderr}"
         assert elements(slurm, sweep) == {run.run_id: 1 for run in sweep.runs}, f"after point {point}: {again.stdout}"
-        assert "2 waiting or running, 0 to submit" in sweep.submit(HELD).stdout
         slurm.call("scancel", "-n", sweep.name)
-        point += 1
-    assert killed > 30
+    assert point > 30
+    assert "2 waiting or running, 0 to submit" in sweep.submit(HELD).stdout
     slurm.call("scontrol", "release", Journal(sweep.root).entries()[0].job)
     sweep.wait(slurm)
     assert [ends(run) for run in sweep.runs] == [["done"], ["done"]], sweep.story()
