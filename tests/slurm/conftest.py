@@ -59,9 +59,10 @@ def slurm(tmp_path_factory):
 class Sweep:
     """A planned sweep and its submissions."""
 
-    def __init__(self, root: Path, dataset: Path, words, name="two"):
+    def __init__(self, root: Path, dataset: Path | None, words, name="two"):
         self.root, self.name = root, name
-        done = command("-m", "harness.sweep", *words, f"name={name}", f"root={root}", f"data.path={dataset}")
+        data = [] if dataset is None else [f"data.path={dataset}"]
+        done = command("-m", "harness.sweep", *words, f"name={name}", f"root={root}", *data)
         assert done.returncode == 0, done.stdout + done.stderr
 
     @property
