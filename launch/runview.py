@@ -9,9 +9,10 @@ Made for ten thousand runs: no `Experiment` is built, and a file is opened only 
 import csv
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,9 @@ def view_run(root: Path, row: Mapping[str, str], polled: Polled, *, details: boo
             left = (steps - step) * int(row["global_batch_size"]) * int(row["seq_length"]) / speed
     elif state == "done" and details:
         loss = _read(f"{path}/result.json").get("final_validation_loss")
+    # a run that lost its job spent nothing after its last sign of life
+    until = _last_sign(path) if attempts and not last.get("ended") and state != "running" else time.time()
+    seconds = sum(_seconds(attempt, until) for attempt in attempts)
     trouble = state in TROUBLE
     log = _newest_log(path) if trouble else None
     return RunView(
@@ -104,7 +108,7 @@ def view_run(root: Path, row: Mapping[str, str], polled: Polled, *, details: boo
         loss=loss,
         tokens_per_second=speed,
         seconds_left=left,
-        hours_spent=0.0 if simulated else max(1, gpus) * sum(map(_seconds, attempts)) / 3600,
+        hours_spent=0.0 if simulated else max(1, gpus) * seconds / 3600,
         hours_predicted=float(row.get("est_gpu_hours") or 0),
         attempts=len(attempts),
         job=seen.job if seen and state in ("running", "waiting") else None,
@@ -142,13 +146,21 @@ def _read(path: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _seconds(attempt: Mapping[str, Any]) -> float:
-    """Wall time of an attempt, so far; 0 for one of which nobody knows when it ended."""
+def _seconds(attempt: Mapping[str, Any], until: float) -> float:
+    """Wall time of an attempt; of one without an end, to `until` (seconds since the epoch)."""
     try:
-        begin = datetime.fromisoformat(attempt["started"])
-        end = datetime.fromisoformat(attempt["ended"]) if attempt.get("ended") else datetime.now(UTC)
-        return max(0.0, (end - begin).total_seconds())
+        begin = datetime.fromisoformat(attempt["started"]).timestamp()
+        end = datetime.fromisoformat(attempt["ended"]).timestamp() if attempt.get("ended") else until
+        return max(0.0, end - begin)
     except (KeyError, TypeError, ValueError):
+        return 0.0
+
+
+def _last_sign(path: str) -> float:
+    """When a run wrote its last line of metrics, in seconds since the epoch; 0 where it wrote none."""
+    try:
+        return os.stat(f"{path}/metrics.jsonl").st_mtime  # noqa: PTH116
+    except OSError:
         return 0.0
 
 

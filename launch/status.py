@@ -35,8 +35,8 @@ def status_text(name: str, views: Sequence[RunView], width: int, *, every: bool 
     unit = "GPU-hours" if any(view.gpus for view in views) else "core-hours"
     ahead = sum(view.hours_predicted for view in views if view.state not in ("done", "diverged"))
     lines = [
-        f"sweep {name}{mark}: {len(views):,} runs: "
-        + ", ".join(f"{counts[state]:,} {state}" for state in STATES if counts[state]),
+        f"sweep {name}{mark}: {len(views):,} runs",
+        ", ".join(f"{counts[state]:,} {state}" for state in STATES if counts[state]),
         f"{unit}: {sum(view.hours_spent for view in views):,.2f} spent, "
         f"{sum(view.hours_predicted for view in views):,.2f} predicted for all, {ahead:,.2f} for those not done",
     ]
