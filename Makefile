@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 DEMO := [classical-all-demo,phase1-all-demo]
 DEMO_LONG := [classical-all-demo-long,phase1-all-demo-long]
 
-.PHONY: setup demo demo-long test test-slow smoke-gpu check format clean
+.PHONY: setup demo demo-long test test-slow test-slurm smoke-gpu check format clean
 
 setup: $(VENV)/installed
 
@@ -36,6 +36,10 @@ test: setup
 
 test-slow: setup
 	$(RUN) -m pytest -q -n 2 -m slow
+
+# a real Slurm on this machine: root, and Debian's slurmctld slurmd slurm-client munge; without them the tests skip
+test-slurm: setup
+	$(RUN) -m pytest -q -rs -m slurm tests/slurm
 
 smoke-gpu: setup
 	$(RUN) -m pytest -q -m gpu -rs -s tests/gpu

@@ -215,18 +215,28 @@ class RunDirectory:
         return is_alive(self.path)
 
     def end_attempt(
-        self, *, end: str, first_step: int = 0, last_step: int = 0, exit_code: int | None, message: str | None = None
+        self,
+        *,
+        end: str,
+        first_step: int | None = None,
+        last_step: int | None = None,
+        exit_code: int | None,
+        message: str | None = None,
     ) -> None:
-        """Record how the newest attempt ended, and the run's state that follows from it."""
+        """Record how the newest attempt ended, and the run's state that follows from it.
+
+        `first_step`, `last_step`: None for an attempt that did not come to train; it stays where it began.
+        """
         status = self.status()
         if not status.attempts:
             return
+        first = status.attempts[-1].first_step if first_step is None else first_step
         last = replace(
             status.attempts[-1],
             ended=now(),
             end=end,
-            first_step=first_step,
-            last_step=last_step,
+            first_step=first,
+            last_step=first if last_step is None else last_step,
             exit_code=exit_code,
             message=message,
         )

@@ -60,7 +60,7 @@ def batch_file(
         after=array.after,
         table=str(table),
         program=program,
-        srun=" ".join([*([f"--cpus-per-task={cpus}"] if cpus else []), *step]),
+        step=" ".join(["srun", *([f"--cpus-per-task={cpus}"] if cpus else []), *step]),
         environment=({"PYTHONPATH": str(CONFIGS.parent)} if site.container.kind == "none" else {}) | slurm.environment,
         pre_commands=slurm.pre_commands,
     )
@@ -69,7 +69,7 @@ def batch_file(
 def _what(array: Array, sweep: str) -> str:
     """The array in a sentence."""
     shape, runs = array.shape, len(array.tasks)
-    size = f"{shape.nodes} x {shape.gpus_per_node} GPUs each" if shape.nodes > 1 else f"{shape.gpus_per_node} GPUs each"
+    size = f"{shape.nodes} x " * (shape.nodes > 1) + f"{shape.gpus_per_node} GPU{'s' * (shape.gpus_per_node > 1)} each"
     if shape.runs > 1:
         size = f"up to {shape.runs} on a node"
     elif shape.gpus_per_node == 0:

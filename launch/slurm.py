@@ -11,10 +11,8 @@ again, after its time limits, preemption and dead nodes; a run's lease keeps a s
 """
 
 import dataclasses
-import secrets
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,22 +24,25 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness import cli
 from harness.errors import ConfigError
-from harness.files import write_atomically
 from harness.lease import Lease
 from harness.limits import Limit, consent
 from harness.measured import read_measurements
 from harness.megatron.branching import can_start
 from harness.megatron.options import KEEP, Kernels
-from harness.resources import Estimate, estimate, layout
+from harness.resources import Estimate, layout
 from harness.settings import build, job_options, read_cluster, whole
 from harness.sweepfile import WrittenSweep, load_sweep
 from launch import queue
-from launch.batch import Site, batch_file, comment
+from launch.batch import Site, comment
 from launch.job import Job, make_job
 from launch.journal import Journal, may_still_come, unsettled
-from launch.launcher import Seen, Selection, read_retry, select
+from launch.launcher import Seen, Selection, begin_anew, read_retry, select
+from launch.launchers import poll_all
 from launch.options import read_container, read_slurm
-from launch.tasks import Array, Shape, Task, Wanted, dependent_arrays, independent_arrays, shares, write_table
+from launch.submission import Submission
+from launch.tasks import Shape, Task, Wanted, dependent_arrays, independent_arrays
+from launch.trainer import with_trainer
+from launch.trunks import release, why_never
 
 EXIT_NOTHING = 1
 
@@ -87,20 +88,28 @@ class SlurmLauncher:
         Raises:
             HarnessError: a run cannot be trained there, or Slurm refuses; found before anything is submitted where it can be.
         """
-        sweep = sweep or load_sweep(root, name)
+        sweep = with_trainer(sweep or load_sweep(root, name), None)
         journal = Journal(root)
         journal.directory.mkdir(parents=True, exist_ok=True)
         with Lease(journal.directory):
             seen = {} if self.dry else self._settled(root, journal)
             chosen = select(root, [experiment.run_id for experiment in sweep.experiments], seen, retry)
             print(_summary(sweep.name, chosen))
-            if chosen.take:
-                jobs, estimates = self._jobs(sweep, chosen.take, data_path or sweep.data_path)
+            jobs, estimates = self._jobs(sweep, chosen.take, data_path or sweep.data_path)
+            jobs = _without_orphans(jobs, seen)
+            if jobs:
                 cluster = read_cluster(sweep.config.cluster)
                 if limit is not None and not self.dry and not consent(limit, estimates, cluster, yes=yes):
                     return EXIT_NOTHING
+                for job, _ in jobs:
+                    if job.run.status().state == "diverged":
+                        begin_anew(job.run)
+                    job.run.create(job.experiment, job.command)
                 self._submit(sweep, jobs, seen, journal)
-        return EXIT_NOTHING if chosen.left and not chosen.take else 0
+        for experiment in sweep.experiments:  # nobody else removes them once the branches are done
+            if experiment.training.branch_points and not self.dry:
+                release(root, experiment, self.keep_checkpoints)
+        return EXIT_NOTHING if (chosen.left or chosen.take) and not jobs else 0
 
     def submit(self, sweep: WrittenSweep, run_ids: Sequence[str]) -> int:
         """Submit these runs of `sweep`, those that wait or run already aside."""
@@ -150,7 +159,7 @@ class SlurmLauncher:
         return [f"job {job} of Slurm: {', '.join(sorted(ids))}" for job, ids in jobs.items()]
 
     def _settled(self, root: Path, journal: Journal) -> Mapping[str, Seen]:
-        """The queue, once it is known how every earlier sbatch ended."""
+        """What every launcher has, once it is known how every earlier sbatch ended."""
         while open_entries := unsettled(journal.entries()):
             now = time.time()
             jobs = {element.comment: element.array for element in queue.elements(ended=True)}
@@ -162,12 +171,15 @@ class SlurmLauncher:
                     journal.write("absent", entry.fingerprint)
             if unsettled(journal.entries()):
                 time.sleep(0.5)
-        return self.poll(root)
+        polled = poll_all(root)
+        if polled.unknown:
+            raise queue.SlurmError("; ".join(polled.unknown))
+        return polled.seen
 
     def _jobs(
         self, sweep: WrittenSweep, run_ids: Sequence[str], data_path: Path | None
     ) -> tuple[list[tuple[Job, Shape]], list[Estimate]]:
-        """Every run as a job with its shape, its directory made; refused here before anything is submitted."""
+        """Every run as a job with its shape; what cannot be trained there is refused here, before anything is submitted."""
         cluster, slurm = read_cluster(sweep.config.cluster), read_slurm(sweep.config.cluster)
         options = dataclasses.replace(
             job_options(sweep.config, sweep.name),
@@ -188,9 +200,8 @@ class SlurmLauncher:
             runs = (slurm.runs_per_node or (cluster.gpus_per_node if slurm.whole_nodes else 1)) if gpus < 2 else 1
             job = make_job(sweep, experiment, cluster, data_path, options, measured, python=python)
             jobs.append((job, Shape(nodes=run_layout.nodes, gpus_per_node=gpus * runs or 0, runs=runs)))
-            estimates.append(estimate(experiment, experiment.counts, run_layout, cluster, measured))
-        for job, _ in jobs:
-            job.run.create(job.experiment, job.command)
+            if job.estimate is not None:
+                estimates.append(job.estimate)
         return jobs, estimates
 
     def _submit(
@@ -200,14 +211,9 @@ class SlurmLauncher:
         size = slurm.max_array_size or (queue.DEFAULT_MAX_ARRAY_SIZE if self.dry else queue.max_array_size())
         wanted = [_wanted(job, shape) for job, shape in jobs]
         places = {run_id: _place(run.job) for run_id, run in seen.items()}
-        ids = {one.task.run_id for one in wanted}
-        wanted = [
-            dataclasses.replace(one, trunk="") if one.trunk not in ids and one.trunk not in places else one
-            for one in wanted
-        ]
         paths = {sweep.root.absolute(), *(job.data.absolute() for job, _ in jobs if job.data is not None)}
         site = Site(slurm=slurm, container=read_container(sweep.config.get("container")), paths=tuple(sorted(paths)))
-        submission = _Submission(self, sweep.name, site, journal)
+        submission = Submission(sweep.name, site, journal, max_parallel=self.max_parallel, dry=self.dry)
         first = independent_arrays(wanted, size)
         branches = [one for one in wanted if one.trunk]
         trunks = {one.trunk for one in branches}
@@ -225,64 +231,16 @@ class SlurmLauncher:
             )
 
 
-class _Submission:
-    """The arrays of one call, in a directory of their own."""
-
-    def __init__(self, launcher: SlurmLauncher, sweep: str, site: Site, journal: Journal):
-        self.launcher, self.sweep, self.site, self.journal = launcher, sweep, site, journal
-        self.arrays = self.elements = 0
-        self.names: Counter[str] = Counter()
-        self.directory = self._make()
-
-    def _make(self) -> Path:
-        if self.launcher.dry:
-            directory = self.journal.directory / f"dry-{self.sweep}"
-            directory.mkdir(exist_ok=True)
-            for path in (*directory.glob("*.sbatch"), *directory.glob("*.tsv")):
-                path.unlink()
+def _without_orphans(jobs: Sequence[tuple[Job, Shape]], seen: Mapping[str, Seen]) -> list[tuple[Job, Shape]]:
+    """The jobs without branches whose trunk has no checkpoint for them and is trained by nobody; those are named."""
+    active = {*seen, *(job.run.run_id for job, _ in jobs)}
+    kept = []
+    for job, shape in jobs:
+        if job.experiment.training.trunk and (reason := why_never(job, active)) is not None:
+            print(f"  left out {job.label}: {reason}")
         else:
-            taken = [int(name) for path in self.journal.directory.iterdir() if (name := path.name[:4]).isdigit()]
-            directory = self.journal.directory / f"{max(taken, default=0) + 1:04d}-{self.sweep}"
-            directory.mkdir()
-        (directory / "logs").mkdir(exist_ok=True)
-        return directory
-
-    def submit(self, arrays: Sequence[Array]) -> list[str]:
-        """Write and submit `arrays`; their job numbers."""
-        most = self.launcher.max_parallel
-        sizes = [len(array.indices) for array in arrays]
-        parallel: Sequence[int | None] = shares(most, sizes) if most is not None else [None] * len(arrays)
-        return [self._one(array, limit) for array, limit in zip(arrays, parallel, strict=True)]
-
-    def _one(self, array: Array, parallel: int | None) -> str:
-        fingerprint = secrets.token_hex(8)
-        self.names[array.shape.name] += 1
-        path = self.directory / f"{array.shape.name}-{self.names[array.shape.name]}"
-        table, script = path.with_suffix(".tsv"), path.with_suffix(".sbatch")
-        write_table(table, array.tasks)
-        text = batch_file(
-            array,
-            self.site,
-            sweep=self.sweep,
-            table=table.absolute(),
-            logs=(self.directory / "logs").absolute(),
-            fingerprint=fingerprint,
-            parallel=parallel,
-        )
-        write_atomically(script, text)
-        self.arrays += 1
-        self.elements += len(array.indices)
-        if self.launcher.dry:
-            return f"<job of {script.name}>"
-        self.journal.begin(fingerprint, table)
-        try:
-            job = queue.submit(script, [f"--comment={comment(fingerprint)}"])
-        except queue.SlurmError as error:
-            if "gave no answer" not in str(error):  # else it may have been taken: the next start looks
-                self.journal.write("refused", fingerprint, error=str(error))
-            raise
-        self.journal.write("submitted", fingerprint, job=job)
-        return job
+            kept.append((job, shape))
+    return kept
 
 
 def _wanted(job: Job, shape: Shape) -> Wanted:
@@ -318,7 +276,7 @@ def main(config: DictConfig) -> int:
     if not isinstance(launcher, SlurmLauncher):
         raise ConfigError("launch: this command submits to Slurm; python -m launch.local trains on this machine")
     root, name = Path(cli.text(config.root, "root")), None if config.sweep is None else str(config.sweep)
-    sweep = load_sweep(root, name)
+    sweep = with_trainer(load_sweep(root, name), config.get("train"))
     sweep.config.cluster = _cluster(config, sweep.config.get("cluster"))
     sweep.config.container = config.container
     data_path = Path(cli.text(config.data.path, "data.path")) if config.data.path is not None else None
@@ -349,4 +307,6 @@ def _cluster(config: DictConfig, planned: Any) -> Any:
 
 
 if __name__ == "__main__":
-    cli.run("slurm", main)
+    from launch import slurm  # under its own name, by which Hydra builds the launcher
+
+    cli.run("slurm", slurm.main)

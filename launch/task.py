@@ -51,7 +51,7 @@ def read_command(run: RunDirectory) -> Program:
         RunError: its command.txt is missing, or holds no program of ours.
     """
     path = run.path / "command.txt"
-    words = shlex.split(read_text(path) or "", comments=True)
+    words = shlex.split((read_text(path) or "").replace("\\\n", " "), comments=True)
     for place in range(len(words) - 1):
         if words[place] == "-m" and words[place + 1].startswith("harness."):
             variables = [word.partition("=") for word in words[:place]]
@@ -111,8 +111,7 @@ def _again(run: RunDirectory) -> bool:
     if last.end in (None, "signal", "limit"):
         run.end_attempt(
             end="killed",
-            first_step=last.first_step,
-            last_step=last.last_step,
+            last_step=max(last.first_step, last.last_step),
             exit_code=last.exit_code,
             message=f"{last.message or 'vanished'} ({message})",
         )

@@ -131,9 +131,15 @@ def dependent_arrays(wanted: Iterable[Wanted], places: Mapping[str, tuple[str, i
 
 
 def shares(most: int, arrays: Sequence[int]) -> list[int]:
-    """How many elements of each array may run at once, so that they are `most` together: by size, but at least 1 each."""
-    total = sum(arrays)
-    return [max(1, min(size, round(most * size / total))) for size in arrays]
+    """How many elements of each array may run at once, by its size, so that they are `most` together; at least 1 each."""
+    rest = sum(arrays) - len(arrays)
+    left = min(max(0, most - len(arrays)), rest)
+    shared = []
+    for size in arrays:
+        extra = left * (size - 1) // rest if rest else 0
+        shared.append(1 + extra)
+        left, rest = left - extra, rest - (size - 1)
+    return shared
 
 
 def write_table(path: Path, tasks: Iterable[Task]) -> None:

@@ -229,7 +229,7 @@ class _Training:
         try:
             self._close(code)
             if self.lease is not None and self.lease.held():
-                first = getattr(self.args, "iteration", 0)
+                first = getattr(self.args, "iteration", None)
                 last = self.metrics.rows[-1]["step"] if self.metrics and self.metrics.rows else first
                 self.run_directory.end_attempt(
                     end=end, first_step=first, last_step=last, exit_code=code, message=message

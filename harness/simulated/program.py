@@ -132,7 +132,8 @@ class _Simulated:
         self.loss = simulation.truth.final_loss(self.experiment)
         self.first_loss = max(math.log(self.experiment.backbone.vocab_size), self.loss + 1)
         self.lease: Lease | None = None
-        self.stopping = False
+        self.stopped_by = 0
+        """The signal that asked for it."""
         self._saved_at = self._started = time.monotonic()
         for number in STOP_SIGNALS:
             signal.signal(number, self._stop)
@@ -147,7 +148,7 @@ class _Simulated:
                 end, code = "done", 0
                 self._write_result()
             else:
-                end, code = "signal", STOPPED
+                end, code = "limit" if self.stopped_by == signal.SIGUSR1 else "signal", STOPPED
                 message = "told to stop; a later start goes on from the last checkpoint"
                 self._save()
         except SimulatedDivergence as error:
@@ -200,14 +201,14 @@ class _Simulated:
         """Wait until the run is at `step`, saving by wall time; False where it was told to stop on the way."""
         a_step = self.simulation.seconds / self.experiment.training.own_iters
         due = self._started + (step - self.first) * a_step
-        while not self.stopping and (left := due - time.monotonic()) > 0:
+        while not self.stopped_by and (left := due - time.monotonic()) > 0:
             time.sleep(min(left, PAUSE_SECONDS))
             self.step = min(step, self.first + int((time.monotonic() - self._started) / a_step))
             if self.minutes and time.monotonic() - self._saved_at >= 60 * self.minutes:
                 self._save()
-        if not self.stopping:
+        if not self.stopped_by:
             self.step = step
-        return not self.stopping
+        return not self.stopped_by
 
     def _training_loss(self, step: int) -> float:
         left = 1 - (step - 1) / max(1, self.experiment.training.train_iters - 1)
@@ -297,6 +298,6 @@ class _Simulated:
         write_json(self.run_directory.path / "result.json", result)
 
     def _stop(self, number: int, _frame: Any) -> None:
-        if self.stopping and number == signal.SIGINT:
+        if self.stopped_by and number == signal.SIGINT:
             raise KeyboardInterrupt  # the second Ctrl-C does not wait
-        self.stopping = True
+        self.stopped_by = number

@@ -2,9 +2,9 @@
 
     python -m tests.slurm.cluster up|down|crash N|start N [directory]
 
-It needs root, and Debian's slurmctld, slurmd, slurm-client and munge. Each node is a slurmd in a UTS namespace of its own, so that
-it has its own host name; a crash kills whatever runs in it, as a loss of power does. The GPUs are files: jobs get them allocated,
-and what they run is on the CPU.
+It needs root, and Debian's slurmctld, slurmd, slurm-client and munge. Each node is a slurmd in a UTS namespace of its own, so
+that it has its own host name; a crash kills whatever runs in it, as a loss of power does. The GPUs are files: jobs get them
+allocated, and what they run is on the CPU.
 """
 
 import contextlib
@@ -101,7 +101,14 @@ class SlurmCluster:
         self._name_the_nodes()
         munge = self.root / "munge"
         words = {"key-file": key, "socket": munge / "socket", "pid-file": munge / "pid", "log-file": munge / "log"}
-        self._start(["munged", "--foreground", *(f"--{name}={path}" for name, path in words.items()), f"--seed-file={munge}/seed"])
+        self._start(
+            [
+                "munged",
+                "--foreground",
+                *(f"--{name}={path}" for name, path in words.items()),
+                f"--seed-file={munge}/seed",
+            ]
+        )
         self._wait(munge.joinpath("socket").is_socket, "munged")
         self.start_controller(clean=True)
         for name in self.names:
@@ -129,8 +136,8 @@ class SlurmCluster:
     def crash(self, name: str) -> None:
         """Power off: everything in the node's namespace is killed."""
         number = int((self.root / f"{name}.pid").read_text())
-        namespace = os.readlink(f"/proc/{number}/ns/uts")
-        assert namespace != os.readlink("/proc/self/ns/uts")
+        namespace = _namespace(number)
+        assert namespace != _namespace("self")
         while victims := [pid for pid in _processes() if _namespace(pid) == namespace]:
             for pid in victims:
                 with contextlib.suppress(ProcessLookupError):
@@ -140,7 +147,9 @@ class SlurmCluster:
 
     def idle(self) -> list[str]:
         """Nodes that are idle."""
-        done = self.call("sinfo", "--noheader", "--Node", "--partition=main", "--states=idle", "--format=%N", check=False)
+        done = self.call(
+            "sinfo", "--noheader", "--Node", "--partition=main", "--states=idle", "--format=%N", check=False
+        )
         return done.stdout.split()
 
     def call(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -181,7 +190,7 @@ class SlurmCluster:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_ordinary_signals,  # noqa: PLW1509
+                preexec_fn=_ordinary_signals,
             )
 
     def _wait(self, happened: object, what: str, seconds: float = 60) -> None:
@@ -210,9 +219,9 @@ def _processes() -> Iterator[int]:
     return (int(path.name) for path in Path("/proc").glob("[0-9]*"))
 
 
-def _namespace(pid: int) -> str | None:
+def _namespace(pid: int | str) -> str | None:
     try:
-        return os.readlink(f"/proc/{pid}/ns/uts")
+        return str(Path(f"/proc/{pid}/ns/uts").readlink())
     except OSError:
         return None
 
