@@ -83,6 +83,27 @@ def sweep_names(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / "sweeps").glob("[!.]*.csv"))
 
 
+def choose_sweeps(root: Path, wanted: Any) -> list[str]:
+    """The sweeps that ``sweep=`` names: one, several in a list or separated by commas, or all (also where it is null).
+
+    Raises:
+        ConfigError: one is unknown, or there is none; with the ones that are there.
+    """
+    there = sweep_names(root)
+    if not there:
+        raise ConfigError(f"{root}/sweeps holds no sweep: plan one (python -m harness.sweep), or give another root=")
+    words = wanted.split(",") if isinstance(wanted, str) else wanted if isinstance(wanted, list) else [wanted]
+    names = [str(word).strip() for word in words if word is not None]
+    if names in ([], ["all"]):
+        return there
+    for name in names:
+        if name not in there:
+            raise ConfigError(
+                f"sweep={name}: no such sweep in {root}/sweeps{nearest(name, there)} (there are {', '.join(there)})"
+            )
+    return list(dict.fromkeys(names))
+
+
 def load_sweep(root: Path, name: str | None) -> WrittenSweep:
     """The sweep `name` under `root`.
 

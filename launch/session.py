@@ -107,6 +107,8 @@ class Session:
         self._looked = 0.0
         os.environ["OMP_NUM_THREADS"] = "1"  # threads made tiny runs 6 to 30 times slower; GPU runs need none
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
+        if self.on_gpus:  # the server must not touch CUDA: a process forked after that cannot use it
+            os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         self.processes = multiprocessing.get_context("forkserver")
         trainer = "harness.simulated.program" if tally.simulated else "harness.megatron.preloaded"
         self.processes.set_forkserver_preload([*PRELOAD, trainer])

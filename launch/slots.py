@@ -3,7 +3,7 @@
 Runs start in the order that they wait in (longest first). One that does not fit yet holds a reservation for the moment at which,
 by the estimates, enough devices will be free; a later one may pass it only if by the estimates it ends before that moment, or
 takes devices that are to spare even then. So no run waits for ever, however wrong the estimates: once the moment is past, nothing
-passes that takes a device from it. (Batch systems call this EASY backfilling: Lifka 1995.)
+passes. (Batch systems call this EASY backfilling: Lifka 1995.)
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def choose(waiting: Sequence[Need], free: int, busy: Sequence[Busy], now: float)
             reserved = _reservation(need.devices, free, busy, now)
         elif need.devices <= free:
             moment, spare = reserved
-            if now + need.seconds < moment or need.devices <= spare:
+            if moment > now and (now + need.seconds < moment or need.devices <= spare):
                 return index
     return None
 

@@ -9,12 +9,12 @@ False, for torch's own code asks it. Every name gets a function of its own: torc
 What works this way and what does not: docs/architecture.md.
 """
 
-import collections
 import contextlib
 import functools
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -136,9 +136,9 @@ def install() -> None:
 
 def _one_cpu_device() -> None:
     cuda = torch.cuda
-    world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     cuda.is_initialized = lambda: True
-    cuda.device_count = lambda: world
+    # asked for each time: a launcher's server does this before it forks the ranks
+    cuda.device_count = lambda: int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     cuda.current_device = lambda: int(os.environ.get("LOCAL_RANK", "0"))
     cuda.set_device = lambda device: None
     cuda.synchronize = lambda device=None: None
@@ -165,7 +165,7 @@ def _synchronous_streams() -> None:
 
 def _one_random_generator() -> None:
     generator = torch.default_generator
-    torch.cuda.default_generators = (generator,) * torch.cuda.device_count()
+    torch.cuda.default_generators = defaultdict(lambda: generator)
     for module in (torch.cuda, torch.cuda.random):
         module.get_rng_state = lambda device=None: torch.get_rng_state()
         module.set_rng_state = lambda new_state, device=None: torch.set_rng_state(new_state)
@@ -182,7 +182,7 @@ def _empty_memory_counters() -> None:
     for module in (torch.cuda, torch.cuda.memory):
         for name in ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved"):
             setattr(module, name, lambda device=None: 0)
-        module.memory_stats = lambda device=None: collections.defaultdict(int)
+        module.memory_stats = lambda device=None: defaultdict(int)
         module.reset_peak_memory_stats = lambda device=None: None
     torch.cuda.mem_get_info = lambda device=None: (0, 0)
 
