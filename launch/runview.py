@@ -52,7 +52,7 @@ class RunView:
     hours_predicted: float = 0.0
     attempts: int = 0
     job: str | None = None
-    """As its launcher's commands name it."""
+    """As its launcher's commands name it; of a lost run the job that it had."""
     reason: str | None = None
     """Why it waits."""
     message: str | None = None
@@ -111,7 +111,7 @@ def view_run(root: Path, row: Mapping[str, str], polled: Polled, *, details: boo
         hours_spent=0.0 if simulated else max(1, gpus) * seconds / 3600,
         hours_predicted=float(row.get("est_gpu_hours") or 0),
         attempts=len(attempts),
-        job=seen.job if seen and state in ("running", "waiting") else None,
+        job=seen.job if seen and state in ("running", "waiting") else last.get("job_id") if state == "lost" else None,
         reason=seen.reason or None if seen and state == "waiting" else None,
         message=(last.get("message") or (_last_line(log) if log else None)) if trouble else None,
         log=log,

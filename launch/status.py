@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from harness.quantities import duration, short
 from harness.scales import budget_label
 from harness.sweepfile import choose_sweeps
 from launch.launchers import Polled, poll_all
+from launch.queue import how_it_ended
 from launch.runview import STATES, TROUBLE, RunView, sweep_rows, view_run
 
 MOST_LISTED = 20
@@ -114,9 +115,19 @@ def status_document(root: Path, sweeps: dict[str, list[RunView]], polled: Polled
 def look(root: Path, names: Sequence[str], *, details: bool) -> tuple[dict[str, list[RunView]], Polled]:
     """Every run of the sweeps `names`, and what the launchers said."""
     polled = poll_all(root)
-    return {
-        name: [view_run(root, row, polled, details=details) for row in sweep_rows(root, name)] for name in names
-    }, polled
+    sweeps = {name: [view_run(root, row, polled, details=details) for row in sweep_rows(root, name)] for name in names}
+    return {name: _with_ends(views) for name, views in sweeps.items()}, polled
+
+
+def _with_ends(views: list[RunView]) -> list[RunView]:
+    """The first lost runs with what Slurm's accounting says of their jobs, where there is any."""
+    asked = {view.run_id for view in [view for view in views if view.state == "lost" and view.job][:MOST_LISTED]}
+    return [
+        replace(view, message=f"Slurm: {ended}; {view.message or 'no word'}")
+        if view.run_id in asked and (ended := how_it_ended(view.job or "")) is not None
+        else view
+        for view in views
+    ]
 
 
 def main(config: DictConfig) -> int:

@@ -165,7 +165,9 @@ def test_of_simulated_runs_some_fail_and_diverge_and_can_be_taken_again(slurm, t
     for run in sweep.runs:
         assert Counter(ends(run))["done"] == (run.status().state == "done")
         assert len(run.status().attempts) <= 2  # a crash leaves no checkpoint
-    rows = json.loads(command("-m", "launch.status", "sweep=grid", f"root={tmp_path}", "--json").stdout)["runs"]
+    rows = json.loads(command("-m", "launch.status", "sweep=grid", f"root={tmp_path}", "--json").stdout)["sweeps"][0][
+        "runs"
+    ]
     assert Counter(row["state"] for row in rows) == states
     before = {run.run_id: len(run.status().attempts) for run in sweep.runs}
     assert sweep.submit("cluster=slurm", "retry=diverged").returncode == 0
@@ -229,15 +231,21 @@ def test_cancel_and_status_know_what_slurm_has(slurm, tmp_path, dataset):
     until(lambda: ends(first) == ["signal"], 60, sweep.story)
     assert ends(second) == [None]
     until(lambda: sweep.queue(slurm).total() == 1, 30)
-    rows = json.loads(command("-m", "launch.status", f"root={tmp_path}", "--json").stdout)["runs"]
+    rows = json.loads(command("-m", "launch.status", f"root={tmp_path}", "--json").stdout)["sweeps"][0]["runs"]
     assert {row["run_id"]: row["state"] for row in rows} == {first.run_id: "queued", second.run_id: "running"}
-    job = second.status().attempts[0].job_id
-    slurm.call("scancel", "--signal=KILL", "--full", job or "")  # its shell, too: nobody asks Slurm to start it again
-    until(lambda: not sweep.queue(slurm), 60)
-    rows = json.loads(command("-m", "launch.status", f"root={tmp_path}", "--json").stdout)["runs"]
-    states = {row["run_id"]: row["state"] for row in rows}
-    assert states[second.run_id] in ("lost", "running")  # its lease, of another host, may still look alive
-    assert RunDirectory(tmp_path, second.run_id).status().state == "running"
+    attempt = second.status().attempts[0]
+    slurm.call("scontrol", "update", f"jobid={attempt.job_id}", "requeue=0")
+    slurm.crash(attempt.host)
+    try:
+        until(lambda: not sweep.queue(slurm), 90)
+    finally:
+        slurm.start(attempt.host)
+        until(lambda: attempt.host in slurm.idle(), 60)
+    os.utime(second.path / "lease.json", (0, 0))  # its host is another one, and its heartbeat may be a second old
+    rows = json.loads(command("-m", "launch.status", f"root={tmp_path}", "--json").stdout)["sweeps"][0]["runs"]
+    assert {row["run_id"]: row["state"] for row in rows} == {first.run_id: "queued", second.run_id: "lost"}
+    assert second.status().state == "running"
+    assert "1 to submit" in sweep.submit("dry=true", "retry=lost").stdout
 
 
 def test_slurm_tells_the_ranks_of_two_nodes_where_to_meet(slurm, tmp_path, dataset):
