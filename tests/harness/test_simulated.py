@@ -202,7 +202,7 @@ def test_divergence_is_a_property_of_the_run(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_saves_the_step_and_the_same_command_goes_on(tmp_path, number):
-    simulated = Simulated(tmp_path, tiny(train_iters=400), "train.seconds=2")
+    simulated = Simulated(tmp_path, tiny(train_iters=400), "train.seconds=6")
     run = simulated.run
     process = simulated.start()
     deadline = time.monotonic() + 30
@@ -213,7 +213,7 @@ def test_a_signal_saves_the_step_and_the_same_command_goes_on(tmp_path, number):
     process.send_signal(number)
     assert process.wait(timeout=10) == 75
     (attempt,) = run.status().attempts
-    assert (run.status().state, attempt.end) == ("queued", "signal")
+    assert (run.status().state, attempt.end) == ("queued", "limit" if number == signal.SIGUSR1 else "signal")
     assert 0 < attempt.last_step < 400
     assert read_json(run.checkpoints / "record.json") == {
         "run_id": run.run_id, "step": attempt.last_step, "simulated": True
