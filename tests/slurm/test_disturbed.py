@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.conftest import command
 from tests.slurm.conftest import LONG, TINY, Sweep, ends, loss, until
 
 pytestmark = pytest.mark.slurm
@@ -83,20 +84,23 @@ def test_of_a_copy_that_slurm_lost_sight_of_and_its_successor_only_one_writes(sl
     assert "1 done, 0 to submit" in again.stdout
 
 
-def test_runs_do_not_notice_that_the_controller_is_away(slurm, tmp_path, dataset):
-    sweep = Sweep(tmp_path, dataset[0], TINY)
-    assert sweep.submit().returncode == 0
-    until(lambda: sweep.queue(slurm)["RUNNING"] == 2, 60, sweep.story)
-    slurm.stop_controller()
-    started = time.monotonic()
-    blind = sweep.submit("retry=lost")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_does_not_notice_that_the_controller_is_away(slurm, long, long_loss, number):
+    assert long.submit().returncode == 0
+    run = long.wait_for_step(300)
+    time.sleep(10)  # the controller saves its state every few seconds
+    slurm.stop_controller(number)
+    blind = long.submit("retry=lost")
     assert blind.returncode == 2
     assert "squeue" in blind.stderr
+    shown = command("-m", "launch.status", f"root={long.root}").stdout
+    assert "the queue is not known" in shown
+    assert "lost" not in shown.replace("called lost", "")
     slurm.start_controller()
-    sweep.wait(slurm)
-    assert time.monotonic() - started < 300
-    assert [ends(run) for run in sweep.runs] == [["done"], ["done"]], sweep.story()
-    assert "2 done, 0 to submit" in sweep.submit().stdout
+    long.wait(slurm)
+    assert ends(run) == ["done"], long.story()
+    assert loss(run) == long_loss
+    assert "1 done, 0 to submit" in long.submit().stdout
 
 
 def test_cancelled_runs_save_and_are_not_started_again_until_they_are_submitted(slurm, long):
