@@ -128,7 +128,7 @@ def test_what_slurm_refuses_is_said_and_can_be_submitted_later(slurm, tmp_path, 
 
 def test_24_runs_are_trained_as_an_array_and_216_are_submitted_in_five_seconds(slurm, tmp_path, dataset):
     words = ["phase=classical", "scale=1.5e10", "backbone=demo", "studies.classical.sizes=[4, 5, 6, 7, 8, 9, 10, 11]",
-             "seeds=3", "+studies.classical.repeat_at=all", "training.validation_sequences=64"]  # fmt: skip
+             "seeds=3", "studies.classical.repeat_at=all", "training.validation_sequences=64"]  # fmt: skip
     sweep = Sweep(tmp_path / "real", dataset[0], words, name="many")
     assert len(sweep.runs) == 24
     done = sweep.submit("cluster.slurm.max_array_size=16", "max_parallel=2")
