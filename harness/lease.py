@@ -48,14 +48,8 @@ class Lease:
 
     def __enter__(self) -> "Lease":
         while not self._claim():
-            self._wait_for_the_end()
-            stale = self.path.with_name(f".lease.{self.token}.stale")
-            with contextlib.suppress(FileNotFoundError):
-                self.path.rename(stale)
-                stale.unlink()
-            if self._claim():
-                break
-            raise RunError(f"{self.path.parent} was taken by another process at this very moment")
+            dead = self._wait_for_the_end()
+            self._bury(dead)
         threading.Thread(target=self._beat, daemon=True).start()
         return self
 
@@ -64,21 +58,34 @@ class Lease:
         if self.held():
             self.path.unlink(missing_ok=True)
 
-    def _wait_for_the_end(self) -> None:
-        """Return when the present owner counts as dead.
+    def _wait_for_the_end(self) -> str | None:
+        """Return when the present owner counts as dead: its token.
 
         Raises:
             RunError: it lives.
         """
         first = _heartbeat(self.path)
-        while is_alive(self.path):
-            holder = read_json(self.path) or {}
+        while True:
+            holder = read_json(self.path)
+            holder = holder if isinstance(holder, dict) else {}
+            if not is_alive(self.path):
+                return holder.get("token")
             if holder.get("host") == socket.gethostname() or not self.patient or _heartbeat(self.path) != first:
                 raise RunError(
                     f"{self.path.parent} is being written by process {holder.get('pid')} on {holder.get('host')} "
                     f"(attempt {holder.get('attempt')}): this second copy stops; wait for the other, or end it"
                 )
             time.sleep(POLL_SECONDS)
+
+    def _bury(self, dead: str | None) -> None:
+        """Take a dead owner's file away; what another process has put in its place meanwhile is put back."""
+        taken = self.path.with_name(f".lease.{self.token}.stale")
+        with contextlib.suppress(FileNotFoundError):
+            self.path.rename(taken)
+            if (read_json(taken) or {}).get("token") != dead:
+                with contextlib.suppress(FileExistsError):
+                    os.link(taken, self.path)
+            taken.unlink()
 
     def _claim(self) -> bool:
         owner = {
@@ -131,9 +138,21 @@ def is_alive(directory: Path) -> bool:
     if not isinstance(holder, dict):
         return False
     if holder.get("host") == socket.gethostname():
-        return _process_start(int(holder.get("pid", -1))) == holder.get("process_start")
+        pid = holder.get("pid")
+        return isinstance(pid, int) and _process_start(pid) == holder.get("process_start")
     beat = _heartbeat(path)
     return beat is not None and _filesystem_time(path.parent) - beat < LEASE_SECONDS
+
+
+def beats(directory: Path, seconds: float) -> bool:
+    """Whether the owner of the lease of `directory` gives a sign of life within `seconds`, wherever it is."""
+    path = directory / "lease.json"
+    first, deadline = _heartbeat(path), time.monotonic() + seconds
+    while first is not None and time.monotonic() < deadline:
+        if (now := _heartbeat(path)) != first:
+            return now is not None
+        time.sleep(POLL_SECONDS)
+    return False
 
 
 def _heartbeat(path: Path) -> float | None:

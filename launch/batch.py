@@ -61,7 +61,8 @@ def batch_file(
         table=str(table),
         program=program,
         step=" ".join(["srun", *([f"--cpus-per-task={cpus}"] if cpus else []), *step]),
-        environment=({"PYTHONPATH": str(CONFIGS.parent)} if site.container.kind == "none" else {}) | slurm.environment,
+        environment=slurm.environment,
+        project=str(CONFIGS.parent) if site.container.kind == "none" else "",
         pre_commands=slurm.pre_commands,
     )
 

@@ -77,8 +77,19 @@ class Journal:
         relative = str(table.relative_to(self.directory))
         self.write("submitting", fingerprint, table=relative, host=socket.gethostname(), pid=os.getpid())
 
+    @property
+    def used(self) -> bool:
+        """Whether something under this root may be in Slurm's queue."""
+        submissions = self.directory.glob("[0-9][0-9][0-9][0-9]-*/*.sbatch")
+        entries = self.entries()
+        return any(entry.end in ("submitted", None) for entry in entries) or (not entries and any(submissions))
+
     def tasks(self, entry: Entry) -> list[Task]:
-        """The runs of a submission."""
+        """The runs of a submission.
+
+        Raises:
+            RunError: its table is missing or damaged.
+        """
         return read_table(self.directory / entry.table)
 
     def _ends_torn(self) -> bool:

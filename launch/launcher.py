@@ -6,7 +6,7 @@ Another cluster system is one more file with a class that has the three methods 
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,13 +73,13 @@ def state_of(run: RunDirectory, seen: Mapping[str, Seen]) -> str:
     state = run.status().state
     if state == "done" and run.result() is None:
         state = "queued"
-    if state in ("done", "diverged"):
+    if state == "done":
         return state
     if run.run_id in seen:
         return "running" if seen[run.run_id].running else "waiting"
     if state == "running":
         return "running" if run.lease_is_alive() else "lost"
-    return state
+    return state if state in ("diverged", "failed") else "queued"
 
 
 def select(root: Path, run_ids: Iterable[str], seen: Mapping[str, Seen], retry: Sequence[str] = ()) -> Selection:
@@ -99,8 +99,9 @@ def select(root: Path, run_ids: Iterable[str], seen: Mapping[str, Seen], retry: 
 
 
 def begin_anew(run: RunDirectory) -> None:
-    """Put the checkpoints of a diverged run aside, so that its next start begins at the beginning."""
+    """Let a diverged run begin at its beginning: it is queued again, its checkpoints are put aside."""
     aside = run.path / "checkpoints-diverged"
     if run.checkpoints.exists():
         shutil.rmtree(aside, ignore_errors=True)
         run.checkpoints.rename(aside)
+    run.write_status(replace(run.status(), state="queued"))

@@ -5,6 +5,7 @@
                                  cancel.json   run ids that someone wants stopped
 """
 
+import contextlib
 import os
 import shutil
 import socket
@@ -56,7 +57,8 @@ class LocalQueue:
             "waiting": list(waiting),
             "running": dict(running),
         }
-        write_json(self.directory / "queue.json", value)
+        with contextlib.suppress(OSError):  # a full disk: others see an older state
+            write_json(self.directory / "queue.json", value)
 
     def cancelled(self) -> set[str]:
         """Run ids that someone wants stopped."""

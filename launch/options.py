@@ -41,15 +41,19 @@ class SlurmOptions:
     options: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.time is not None:
-            seconds_of(self.time, "cluster.slurm.time")
-        for name, low in (("cpus_per_gpu", 1), ("runs_per_node", 1), ("max_array_size", 2), ("seconds_to_save", 0)):
+        if self.time is not None and seconds_of(self.time, "cluster.slurm.time") < 60:
+            raise ConfigError(f"cluster.slurm.time={self.time}: a minute at least, as in 24:00:00")
+        for name, low in (("cpus_per_gpu", 1), ("runs_per_node", 1), ("max_array_size", 2), ("seconds_to_save", 5)):
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ConfigError(f"cluster.slurm.{name}={value}: it must be at least {low}")
-        for name in self.environment:
+        for name, value in self.environment.items():
             if not NAME.fullmatch(name):
                 raise ConfigError(f"cluster.slurm.environment.{name}: this is no name of a variable")
+            if value is None or isinstance(value, bool | dict | list):
+                raise ConfigError(
+                    f"cluster.slurm.environment.{name}={value}: a text is wanted ('true' in quotes, if it is one)"
+                )
         for word in self.options:
             if not str(word).startswith("-"):
                 raise ConfigError(

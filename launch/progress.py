@@ -1,15 +1,15 @@
 """What a person sees of a local launch: a live table in a terminal, a plain log elsewhere."""
 
-import json
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from launch.job import Job
+from launch.logs import last_metrics
 
 PLAIN_SECONDS = 30.0
 """A plain log gets a summary at least this often."""
@@ -57,19 +57,7 @@ class Progress(Protocol):
 
 def make_progress() -> Progress:
     """A live table where standard output is a terminal, a log where it is not."""
-    return LiveTable() if sys.stdout.isatty() else PlainLog()
-
-
-def last_metrics(path: Path) -> dict[str, Any]:
-    """The last whole line of a metrics.jsonl, or an empty mapping."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-            lines = file.read().split(b"\n")
-        row = json.loads(lines[-2])
-    except (FileNotFoundError, IndexError, json.JSONDecodeError):
-        return {}
-    return row if isinstance(row, dict) else {}
+    return Unbroken(LiveTable() if sys.stdout.isatty() else PlainLog())
 
 
 def _summary(tally: Tally, running: Sequence[Job], rows: Sequence[dict[str, Any]]) -> str:
@@ -89,6 +77,37 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Unbroken:
+    """A display that never ends a training: one that fails gives way to the plain log, and that to silence."""
+
+    def __init__(self, display: Progress):
+        self._display = display
+
+    def note(self, text: str) -> None:
+        """Show it."""
+        self._try(lambda: self._display.note(text))
+
+    def update(self, tally: Tally, running: Sequence[Job]) -> None:
+        """Show the state."""
+        self._try(lambda: self._display.update(tally, running))
+
+    def close(self) -> None:
+        """The launch is over."""
+        self._try(lambda: self._display.close())
+
+    def _try(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except OSError:  # nobody reads any more, or the disk of the log is full
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            self._display = PlainLog()
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                self._display.close()
+            self._display = PlainLog()
+            self.note(f"the live table failed ({error}); going on with a plain log")
 
 
 class PlainLog:

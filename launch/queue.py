@@ -4,7 +4,7 @@ Output is read in fixed columns (``squeue --format``), which are the same in all
 each. An array is listed one element a line.
 """
 
-import getpass
+import os
 import re
 import shutil
 import subprocess
@@ -21,8 +21,24 @@ RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 """States of jobs that have not ended (squeue's manual, "JOB STATE CODES")."""
 
-COLUMNS = "%F|%K|%T|%r|%k"
-"""Job or array, index in it, state, reason, comment; the comment last, as it may hold anything."""
+COLUMNS = "%F|%K|%T|%r|%k|%o"
+"""Job or array, index in it, state, reason, comment, batch file; the file last, as its name may hold anything."""
+
+FILTERS = ("SQUEUE_", "SBATCH_", "SACCT_")
+"""Variables that begin so change what Slurm's commands do; only the configuration is to."""
+
+MAY_HAVE_TAKEN = (
+    *(
+        "timed out",
+        "timeout",
+        "gave no answer",
+        "unable to contact",
+        "communication",
+        "zero bytes",
+        "unexpected message",
+    ),
+)
+"""In what sbatch says where it does not know itself whether the controller took the job."""
 
 DEFAULT_MAX_ARRAY_SIZE = 1001
 """Slurm's own default of MaxArraySize (slurm.conf)."""
@@ -30,6 +46,11 @@ DEFAULT_MAX_ARRAY_SIZE = 1001
 
 class SlurmError(HarnessError):
     """Slurm is not there, does not answer, or refused."""
+
+    @property
+    def may_have_taken(self) -> bool:
+        """Of sbatch: whether the job may be in the queue all the same."""
+        return any(words in str(self).lower() for words in MAY_HAVE_TAKEN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +63,8 @@ class Element:
     state: str
     reason: str
     comment: str
+    script: str
+    """The batch file."""
 
     @property
     def job(self) -> str:
@@ -60,17 +83,17 @@ class Element:
 
 
 def elements(*, ended: bool = False) -> list[Element]:
-    """This user's jobs: those that wait or run, and with `ended` those that Slurm has not forgotten yet.
+    """The cluster's jobs (a root may be shared): those that wait or run, and with `ended` those that Slurm has not forgotten.
 
     Raises:
         SlurmError: squeue is not there, or gives no answer.
     """
-    words = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", f"--format={COLUMNS}"]
+    words = ["squeue", "--noheader", "--all", "--array", f"--format={COLUMNS}"]
     found = []
     for line in _call([*words, "--states=all"] if ended else words).splitlines():
-        parts = line.split("|", 4)
-        if len(parts) == 5:
-            array, index, state, reason, comment = (part.strip() for part in parts)
+        parts = line.split("|", 5)
+        if len(parts) == 6:
+            array, index, state, reason, comment, script = (part.strip() for part in parts)
             found.append(
                 Element(
                     array=array,
@@ -78,6 +101,7 @@ def elements(*, ended: bool = False) -> list[Element]:
                     state=state,
                     reason=reason,
                     comment=comment,
+                    script=script,
                 )
             )
     return found
@@ -126,24 +150,23 @@ def max_array_size() -> int:
     return int(value) if value.isdigit() and int(value) > 1 else DEFAULT_MAX_ARRAY_SIZE
 
 
-def how_it_ended(job: str) -> str | None:
-    """What accounting says of a job that the queue forgot, as ``OUT_OF_MEMORY on node3``; None without accounting."""
-    if shutil.which("sacct") is None:
-        return None
+def how_they_ended(jobs: Sequence[str]) -> dict[str, str]:
+    """What accounting says of jobs that the queue forgot, as ``OUT_OF_MEMORY on node3``; nothing without accounting."""
+    if not jobs or shutil.which("sacct") is None:
+        return {}
+    words = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State,NodeList"]
     try:
-        lines = _call(
-            ["sacct", "--noheader", "--parsable2", "--allocations", "--format=State,NodeList", f"--jobs={job}"]
-        )
+        lines = _call([*words, f"--jobs={','.join(jobs)}"], seconds=10.0).splitlines()
     except SlurmError:
-        return None  # "Slurm accounting storage is disabled"
-    last = lines.strip().splitlines()[-1:] or [""]
-    state, _, nodes = last[0].partition("|")
-    return f"{state} on {nodes}" if state and nodes else state or None
+        return {}  # "Slurm accounting storage is disabled"
+    rows = [line.split("|", 2) for line in lines]
+    return {row[0]: f"{row[1]} on {row[2]}" if row[2] else row[1] for row in rows if len(row) == 3 and row[1]}
 
 
-def _call(words: Sequence[str]) -> str:
+def _call(words: Sequence[str], seconds: float = SECONDS) -> str:
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(FILTERS)}
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=SECONDS)
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=seconds, env=variables)
     except FileNotFoundError:
         raise SlurmError(
             f"{words[0]} is not installed here: run this on a machine of a Slurm cluster, or use launch.local (dry=true writes "
@@ -151,7 +174,7 @@ def _call(words: Sequence[str]) -> str:
         ) from None
     except subprocess.TimeoutExpired:
         raise SlurmError(
-            f"{words[0]} gave no answer in {SECONDS:.0f} s: the controller may be down; try again later"
+            f"{words[0]} gave no answer in {seconds:.0f} s: the controller may be down; try again later"
         ) from None
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())

@@ -8,6 +8,7 @@ Made for ten thousand runs: no `Experiment` is built, and a file is opened only 
 
 import csv
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from typing import Any
 from harness.lease import is_alive
 from harness.sweepfile import SIMULATED
 from launch.launchers import Polled
-from launch.progress import last_metrics
+from launch.logs import last_line, last_metrics, newest_log
 
 STATES = ("done", "running", "waiting", "queued", "failed", "diverged", "lost")
 """Every state that a run is shown in (`launch.launcher.state_of`), in the order of the summary."""
@@ -71,8 +72,25 @@ def sweep_rows(root: Path, name: str) -> list[dict[str, str]]:
 def view_run(root: Path, row: Mapping[str, str], polled: Polled, *, details: bool = False) -> RunView:
     """The run of a row; `details`: also the final loss of a run that is done.
 
-    Of a run that claims to run and has no job, ``lost`` is said only where every queue is known.
+    Of a run that claims to run and has no job, ``lost`` is said only where every queue is known. A run whose files make no sense
+    is failed, and says so.
     """
+    try:
+        return _view(root, row, polled, details=details)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        return RunView(
+            run_id=row["run_id"],
+            state="failed",
+            study=row.get("study", ""),
+            compute=_float(row.get("compute")) or 0.0,
+            gpus=0,
+            steps=0,
+            message=f"its status.json is damaged ({error})",
+            log=f"{root}/runs/{row['run_id']}/status.json",
+        )
+
+
+def _view(root: Path, row: Mapping[str, str], polled: Polled, *, details: bool) -> RunView:
     run_id = row["run_id"]
     path = f"{root}/runs/{run_id}"
     status = _read(f"{path}/status.json")
@@ -86,17 +104,17 @@ def view_run(root: Path, row: Mapping[str, str], polled: Polled, *, details: boo
     loss = speed = left = None
     if state == "running":
         newest = last_metrics(Path(path) / "metrics.jsonl")
-        step = max(step, newest.get("step", 0))
-        loss, speed = newest.get("lm_loss"), newest.get("tokens_per_s")
+        step = max(step, int(_float(newest.get("step")) or 0))
+        loss, speed = _float(newest.get("lm_loss")), _float(newest.get("tokens_per_s"))
         if speed:
             left = (steps - step) * int(row["global_batch_size"]) * int(row["seq_length"]) / speed
     elif state == "done" and details:
-        loss = _read(f"{path}/result.json").get("final_validation_loss")
+        loss = _float(_read(f"{path}/result.json").get("final_validation_loss"))
     # a run that lost its job spent nothing after its last sign of life
     until = _last_sign(path) if attempts and not last.get("ended") and state != "running" else time.time()
     seconds = sum(_seconds(attempt, until) for attempt in attempts)
     trouble = state in TROUBLE
-    log = _newest_log(path) if trouble else None
+    log = newest_log(Path(path)) if trouble else None
     return RunView(
         run_id=run_id,
         state=state,
@@ -113,8 +131,8 @@ def view_run(root: Path, row: Mapping[str, str], polled: Polled, *, details: boo
         attempts=len(attempts),
         job=seen.job if seen and state in ("running", "waiting") else last.get("job_id") if state == "lost" else None,
         reason=seen.reason or None if seen and state == "waiting" else None,
-        message=(last.get("message") or (_last_line(log) if log else None)) if trouble else None,
-        log=log,
+        message=(last.get("message") or (last_line(log) if log else None)) if trouble else None,
+        log=str(log) if log else None,
         simulated=simulated,
     )
 
@@ -123,13 +141,24 @@ def _state(run_id: str, path: str, state: str, polled: Polled) -> str:
     """As `launch.launcher.state_of`, from what was read already."""
     if state == "done" and not os.path.exists(f"{path}/result.json"):  # noqa: PTH110
         state = "queued"
-    if state in ("done", "diverged"):
+    if state == "done":
         return state
     if run_id in polled.seen:
         return "running" if polled.seen[run_id].running else "waiting"
+    if state == "diverged":
+        return state
     if state == "running" and not polled.unknown and not is_alive(Path(path)):
         return "lost"
-    return state
+    return state if state in STATES else "queued"
+
+
+def _float(value: Any) -> float | None:
+    """A finite number, or None."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -162,23 +191,3 @@ def _last_sign(path: str) -> float:
         return os.stat(f"{path}/metrics.jsonl").st_mtime  # noqa: PTH116
     except OSError:
         return 0.0
-
-
-def _newest_log(path: str) -> str | None:
-    try:
-        with os.scandir(f"{path}/logs") as entries:
-            logs = [(entry.stat().st_mtime, entry.path) for entry in entries if entry.is_file()]
-    except OSError:
-        return None
-    return max(logs)[1] if logs else None
-
-
-def _last_line(log: str) -> str | None:
-    """The last line of a log that is not blank."""
-    try:
-        with open(log, "rb") as file:  # noqa: PTH123
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return None
-    return next((line.strip() for line in reversed(lines) if line.strip()), None)

@@ -24,12 +24,16 @@ from harness.sweepfile import WrittenSweep
 from launch.child import Rank, work
 from launch.job import Job
 from launch.localqueue import LocalQueue
-from launch.progress import PlainLog, Progress, Tally, last_metrics
+from launch.logs import last_metrics
+from launch.progress import Progress, Tally
 from launch.slots import Busy, Devices, Need, choose
 from launch.trunks import release, why_never
 
 POLL_SECONDS = 0.2
 """The display and requests to cancel are looked after this often; the end of a process is seen at once."""
+
+SAVE_SECONDS = 120.0
+"""Where the launcher itself fails, runs have this long to save and stop."""
 
 GRACE_SECONDS = 10.0
 """When a rank has failed, the others have this long to say so themselves; they would wait for it for ever."""
@@ -137,14 +141,25 @@ class Session:
                         self.devices.give_back(one.slots)
                         self._ended(one, code)
         finally:
-            for one in self.running:
-                one.kill()
+            self._stop_all()
             self.queue.close()
             for number, handler in before.items():
                 signal.signal(number, handler)
         if self.interrupts:
             return EXIT_INTERRUPTED
         return EXIT_FAILED if self.tally.failed or self.tally.cancelled else 0
+
+    def _stop_all(self) -> None:
+        """Whatever still runs, after an error of the launcher's own: save and stop, or after a second Ctrl-C stop."""
+        deadline = time.monotonic() + SAVE_SECONDS
+        for one in self.running:
+            one.kill() if self.interrupts > 1 else one.terminate()
+        while self.interrupts < 2 and time.monotonic() < deadline:
+            if not any(process.is_alive() for one in self.running for process in one.processes):
+                return
+            time.sleep(POLL_SECONDS)
+        for one in self.running:
+            one.kill()
 
     def _next(self) -> Job | None:
         """The run to start now; branches whose trunk can no longer bring them anywhere are given up."""
@@ -198,12 +213,7 @@ class Session:
         # of several ranks the last one writes
         running = {one.job.run.run_id: one.processes[-1].pid or 0 for one in self.running}
         self.queue.write(waiting, running)
-        try:
-            self.progress.update(self.tally, [one.job for one in self.running])
-        except Exception as error:  # a display that fails gives way to the plain log, and never ends a training
-            self.progress.close()
-            self.progress = PlainLog()
-            self.progress.note(f"the live table failed ({error}); going on with a plain log")
+        self.progress.update(self.tally, [one.job for one in self.running])
 
     def _cancel(self) -> None:
         wanted = self.queue.cancelled()
@@ -239,7 +249,10 @@ class Session:
             return
         own = bool(status.attempts) and status.attempts[-1].pid in [process.pid for process in one.processes]
         if own and status.attempts[-1].end is None:  # it ended without a word: record that for whoever looks
-            self._record_end(one, code)
+            try:
+                self._record_end(one, code)
+            except OSError as error:  # a full disk: the next start finds an attempt without an end, and says so
+                self.progress.note(f"the end of {job.label} could not be recorded: {error}")
         if code == REFUSED and not own:  # another process holds the lease, or the directory is not this run's
             self._give_up(job, f"refused  {job.label}: left alone (see {self.logs[job.run.run_id]})")
         elif self.interrupts:

@@ -12,7 +12,6 @@ again, after its time limits, preemption and dead nodes; a run's lease keeps a s
 
 import dataclasses
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,16 +28,17 @@ from harness.limits import Limit, consent
 from harness.measured import read_measurements
 from harness.megatron.branching import can_start
 from harness.megatron.options import KEEP, Kernels
-from harness.resources import Estimate, layout
+from harness.resources import Cluster, Estimate, layout
 from harness.settings import build, job_options, read_cluster, whole
 from harness.sweepfile import WrittenSweep, load_sweep
 from launch import queue
-from launch.batch import Site, comment
+from launch.batch import Site
 from launch.job import Job, make_job
-from launch.journal import Journal, may_still_come, unsettled
+from launch.journal import Journal
 from launch.launcher import Seen, Selection, begin_anew, read_retry, select
 from launch.launchers import poll_all
-from launch.options import read_container, read_slurm
+from launch.options import SlurmOptions, read_container, read_slurm
+from launch.placed import placed, settle
 from launch.submission import Submission
 from launch.tasks import Shape, Task, Wanted, dependent_arrays, independent_arrays
 from launch.trainer import with_trainer
@@ -89,23 +89,27 @@ class SlurmLauncher:
             HarnessError: a run cannot be trained there, or Slurm refuses; found before anything is submitted where it can be.
         """
         sweep = with_trainer(sweep or load_sweep(root, name), None)
+        _check_name(root.absolute())
         journal = Journal(root)
         journal.directory.mkdir(parents=True, exist_ok=True)
-        with Lease(journal.directory):
-            seen = {} if self.dry else self._settled(root, journal)
+        with Lease(journal.directory) as lease:
+            seen = _looked_at(root) if self.dry else _settled(root, journal)
             chosen = select(root, [experiment.run_id for experiment in sweep.experiments], seen, retry)
             print(_summary(sweep.name, chosen))
             jobs, estimates = self._jobs(sweep, chosen.take, data_path or sweep.data_path)
-            jobs = _without_orphans(jobs, seen)
+            own = {} if self.dry else self.poll(root)
+            jobs = _without_orphans(jobs, own)
             if jobs:
                 cluster = read_cluster(sweep.config.cluster)
                 if limit is not None and not self.dry and not consent(limit, estimates, cluster, yes=yes):
                     return EXIT_NOTHING
                 for job, _ in jobs:
+                    if self.dry and job.run.path.exists():
+                        continue
                     if job.run.status().state == "diverged":
                         begin_anew(job.run)
                     job.run.create(job.experiment, job.command)
-                self._submit(sweep, jobs, seen, journal)
+                self._submit(sweep, jobs, own, journal, None if self.dry else lease)
         for experiment in sweep.experiments:  # nobody else removes them once the branches are done
             if experiment.training.branch_points and not self.dry:
                 release(root, experiment, self.keep_checkpoints)
@@ -122,59 +126,37 @@ class SlurmLauncher:
 
         Raises:
             SlurmError: Slurm gives no answer.
+            RunError: there are jobs of this root whose task table or journal is gone.
         """
-        journal = Journal(root)
-        if not (entries := journal.entries()):
-            return {}
-        elements = {(element.comment, element.index): element for element in queue.elements() if element.active}
-        comments = {marked for marked, _ in elements}
         return {
-            task.run_id: Seen(job=element.job, running=element.running, reason=element.reason)
-            for entry in entries
-            if (marked := comment(entry.fingerprint)) in comments
-            for task in journal.tasks(entry)
-            for element in [elements.get((marked, task.index))]
-            if element is not None
+            run_id: Seen(job=element.job, running=element.running, reason=element.reason)
+            for run_id, element in placed(root)
         }
 
     def cancel(self, root: Path, run_ids: Sequence[str]) -> list[str]:
         """Cancel the jobs of these runs: those that run get SIGTERM, save a checkpoint and stop.
 
+        A job that holds other runs too is left, and named.
+
         Raises:
-            ConfigError: a job holds other runs too.
             SlurmError: Slurm refuses.
         """
-        seen = self.poll(root)
         by_job: dict[str, set[str]] = {}
-        for run_id, run in seen.items():
-            by_job.setdefault(run.job, set()).add(run_id)
+        for run_id, element in placed(root):
+            by_job.setdefault(element.job, set()).add(run_id)
         wanted = set(run_ids)
-        jobs = {job: ids for job, ids in by_job.items() if ids & wanted}
-        for job, ids in jobs.items():
+        said, jobs = [], []
+        for job, ids in by_job.items():
             if others := ids - wanted:
-                raise ConfigError(
-                    f"job {job} holds run {min(others)} too: name all of its runs ({', '.join(sorted(ids))})"
-                )
+                if ids & wanted:
+                    said.append(
+                        f"job {job} of Slurm goes on: it holds {', '.join(sorted(others))} too; name all of its runs"
+                    )
+            else:
+                jobs.append(job)
+                said.append(f"job {job} of Slurm: {', '.join(sorted(ids))}")
         queue.cancel(sorted(jobs))
-        return [f"job {job} of Slurm: {', '.join(sorted(ids))}" for job, ids in jobs.items()]
-
-    def _settled(self, root: Path, journal: Journal) -> Mapping[str, Seen]:
-        """What every launcher has, once it is known how every earlier sbatch ended."""
-        while open_entries := unsettled(journal.entries()):
-            now = time.time()
-            jobs = {element.comment: element.array for element in queue.elements(ended=True)}
-            for entry in open_entries:
-                if (job := jobs.get(comment(entry.fingerprint))) is not None:
-                    journal.write("submitted", entry.fingerprint, job=job, found=True)
-                    print(f"found job {job}, which an earlier start submitted and did not write down")
-                elif not may_still_come(entry, now):
-                    journal.write("absent", entry.fingerprint)
-            if unsettled(journal.entries()):
-                time.sleep(0.5)
-        polled = poll_all(root)
-        if polled.unknown:
-            raise queue.SlurmError("; ".join(polled.unknown))
-        return polled.seen
+        return said
 
     def _jobs(
         self, sweep: WrittenSweep, run_ids: Sequence[str], data_path: Path | None
@@ -197,7 +179,7 @@ class SlurmLauncher:
                 continue
             run_layout = layout(experiment, cluster)
             gpus = min(run_layout.gpus, run_layout.gpus_per_node)
-            runs = (slurm.runs_per_node or (cluster.gpus_per_node if slurm.whole_nodes else 1)) if gpus < 2 else 1
+            runs = _runs_per_node(slurm, cluster) if gpus < 2 else 1
             job = make_job(sweep, experiment, cluster, data_path, options, measured, python=python)
             jobs.append((job, Shape(nodes=run_layout.nodes, gpus_per_node=gpus * runs or 0, runs=runs)))
             if job.estimate is not None:
@@ -205,15 +187,21 @@ class SlurmLauncher:
         return jobs, estimates
 
     def _submit(
-        self, sweep: WrittenSweep, jobs: Sequence[tuple[Job, Shape]], seen: Mapping[str, Seen], journal: Journal
+        self,
+        sweep: WrittenSweep,
+        jobs: Sequence[tuple[Job, Shape]],
+        own: Mapping[str, Seen],
+        journal: Journal,
+        lease: Lease | None,
     ) -> None:
+        """Without `lease`, write only; `own`: runs that Slurm has already."""
         slurm = read_slurm(sweep.config.cluster)
         size = slurm.max_array_size or (queue.DEFAULT_MAX_ARRAY_SIZE if self.dry else queue.max_array_size())
         wanted = [_wanted(job, shape) for job, shape in jobs]
-        places = {run_id: _place(run.job) for run_id, run in seen.items()}
+        places = {run_id: _place(run.job) for run_id, run in own.items()}
         paths = {sweep.root.absolute(), *(job.data.absolute() for job, _ in jobs if job.data is not None)}
         site = Site(slurm=slurm, container=read_container(sweep.config.get("container")), paths=tuple(sorted(paths)))
-        submission = Submission(sweep.name, site, journal, max_parallel=self.max_parallel, dry=self.dry)
+        submission = Submission(sweep.name, site, journal, max_parallel=self.max_parallel, lease=lease)
         first = independent_arrays(wanted, size)
         branches = [one for one in wanted if one.trunk]
         trunks = {one.trunk for one in branches}
@@ -229,6 +217,49 @@ class SlurmLauncher:
                 f"submitted {runs} run{'s' if runs > 1 else ''} in {submission.elements} jobs of {submission.arrays} arrays "
                 f"({where}); follow them with python -m launch.status sweep={sweep.name}"
             )
+
+
+def _settled(root: Path, journal: Journal) -> Mapping[str, Seen]:
+    """What every launcher has, once it is known how every earlier sbatch ended.
+
+    Raises:
+        SlurmError: a launcher's queue is not known.
+    """
+    settle(journal)
+    polled = poll_all(root)
+    if polled.unknown:
+        raise queue.SlurmError("; ".join(polled.unknown))
+    return polled.seen
+
+
+def _looked_at(root: Path) -> Mapping[str, Seen]:
+    """For a dry run: what launchers have, as far as they answer."""
+    polled = poll_all(root)
+    for problem in polled.unknown:
+        print(f"the queue is not known, and runs that are in it are counted as to submit: {problem}")
+    return polled.seen
+
+
+def _check_name(root: Path) -> None:
+    """Raises: ConfigError: batch files cannot name this directory."""
+    if any(sign in str(root) for sign in "\"\\'\n\t|$`"):
+        raise ConfigError(
+            f"root={root}: quotes, backslashes, $, | and line ends in a path cannot be written into a batch file"
+        )
+
+
+def _runs_per_node(slurm: SlurmOptions, cluster: Cluster) -> int:
+    """How many runs of one GPU (or core) share a job.
+
+    Raises:
+        ConfigError: more than a node has GPUs.
+    """
+    gpus = cluster.gpus_per_node
+    if slurm.runs_per_node is not None and 0 < gpus < slurm.runs_per_node:
+        raise ConfigError(
+            f"cluster.slurm.runs_per_node={slurm.runs_per_node}: a node of cluster {cluster.name} has {gpus} GPUs"
+        )
+    return slurm.runs_per_node or (max(1, gpus) if slurm.whole_nodes else 1)
 
 
 def _without_orphans(jobs: Sequence[tuple[Job, Shape]], seen: Mapping[str, Seen]) -> list[tuple[Job, Shape]]:
@@ -292,13 +323,20 @@ def main(config: DictConfig) -> int:
 
 
 def _cluster(config: DictConfig, planned: Any) -> Any:
-    """The cluster that the command line chooses, or else the planned one with the options that the command line gives."""
+    """The cluster to submit to.
+
+    Without ``cluster=`` on the command line the planned one; with the name of the planned one its hardware and layout as planned,
+    and its ``slurm`` as the file says now (it may have been mended since); else the named one. Options given here come last.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     words = [word.lstrip("+") for word in HydraConfig.get().overrides.task]
-    if planned is None or any(word.startswith("cluster=") for word in words):
+    named = any(word.startswith("cluster=") for word in words)
+    if planned is None or (named and planned.get("name") != config.cluster.name):
         return config.cluster
-    chosen = OmegaConf.create(OmegaConf.to_container(planned))
+    chosen: Any = OmegaConf.merge(config.cluster, OmegaConf.to_container(planned))
+    if named:
+        chosen.slurm = config.cluster.slurm
     for word in words:
         key = word.partition("=")[0]
         if key.startswith("cluster."):

@@ -22,7 +22,7 @@ from harness.quantities import duration, short
 from harness.scales import budget_label
 from harness.sweepfile import choose_sweeps
 from launch.launchers import Polled, poll_all
-from launch.queue import how_it_ended
+from launch.queue import how_they_ended
 from launch.runview import STATES, TROUBLE, RunView, sweep_rows, view_run
 
 MOST_LISTED = 20
@@ -121,10 +121,11 @@ def look(root: Path, names: Sequence[str], *, details: bool) -> tuple[dict[str, 
 
 def _with_ends(views: list[RunView]) -> list[RunView]:
     """The first lost runs with what Slurm's accounting says of their jobs, where there is any."""
-    asked = {view.run_id for view in [view for view in views if view.state == "lost" and view.job][:MOST_LISTED]}
+    lost = [view.job for view in views if view.state == "lost" and view.job][:MOST_LISTED]
+    ends = how_they_ended(lost)
     return [
-        replace(view, message=f"Slurm: {ended}; {view.message or 'no word'}")
-        if view.run_id in asked and (ended := how_it_ended(view.job or "")) is not None
+        replace(view, message=f"Slurm: {ends[view.job]}; {view.message or 'no word'}")
+        if view.state == "lost" and view.job in ends
         else view
         for view in views
     ]
@@ -135,7 +136,7 @@ def main(config: DictConfig) -> int:
     for option in ("all", "json", "watch"):
         if not isinstance(config[option], bool):
             raise ConfigError(f"{option}={config[option]}: true or false is wanted")
-    if not isinstance(config.seconds, int | float) or isinstance(config.seconds, bool) or config.seconds <= 0:
+    if not isinstance(config.seconds, int | float) or isinstance(config.seconds, bool) or not config.seconds > 0:
         raise ConfigError(f"seconds={config.seconds}: a number above 0 is wanted")
     root = Path(cli.text(config.root, "root"))
     wanted = OmegaConf.to_container(config.sweep) if OmegaConf.is_list(config.sweep) else config.sweep

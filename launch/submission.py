@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.files import write_atomically
+from harness.lease import Lease
 from launch import queue
 from launch.batch import Site, batch_file, comment
 from launch.journal import Journal
@@ -18,16 +19,16 @@ from launch.tasks import Array, shares, write_table
 class Submission:
     """The arrays of one call, in a directory of their own."""
 
-    def __init__(self, sweep: str, site: Site, journal: Journal, *, max_parallel: int | None, dry: bool):
-        """`sweep`: its name; `max_parallel`: elements of one call of `submit` that may run at once; `dry`: only write."""
+    def __init__(self, sweep: str, site: Site, journal: Journal, *, max_parallel: int | None, lease: Lease | None):
+        """`sweep`: its name; `max_parallel`: elements of one `submit` that may run at once; without `lease`, only write."""
         self.sweep, self.site, self.journal = sweep, site, journal
-        self.max_parallel, self.dry = max_parallel, dry
+        self.max_parallel, self.lease = max_parallel, lease
         self.arrays = self.elements = 0
         self.names: Counter[str] = Counter()
         self.directory = self._make()
 
     def _make(self) -> Path:
-        if self.dry:
+        if self.lease is None:
             directory = self.journal.directory / f"dry-{self.sweep}"
             directory.mkdir(exist_ok=True)
             for path in (*directory.glob("*.sbatch"), *directory.glob("*.tsv")):
@@ -64,14 +65,18 @@ class Submission:
         write_atomically(script, text)
         self.arrays += 1
         self.elements += len(array.indices)
-        if self.dry:
+        if self.lease is None:
             return f"<job of {script.name}>"
+        self.lease.check(now=True)
         self.journal.begin(fingerprint, table)
         try:
             job = queue.submit(script, [f"--comment={comment(fingerprint)}"])
         except queue.SlurmError as error:
-            if "gave no answer" not in str(error):  # else it may have been taken: the next start looks
-                self.journal.write("refused", fingerprint, error=str(error))
+            if error.may_have_taken:
+                raise queue.SlurmError(
+                    f"{error} (the job may be in the queue all the same: start this again, it looks)"
+                ) from error
+            self.journal.write("refused", fingerprint, error=str(error))
             raise
         self.journal.write("submitted", fingerprint, job=job)
         return job

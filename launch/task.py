@@ -1,7 +1,7 @@
 """What a job of Slurm runs, on its nodes (the batch files of `launch.slurm` call it):
 
     srun python -m launch.task train TABLE INDEX     the runs with this number in the task table
-    srun python -m launch.task again TABLE INDEX     exit code 0: another start may get further; 1: none of the runs needs one
+    srun python -m launch.task again TABLE INDEX     exit code 0: another start may get further; 10, 11: none of the runs does
 
 A run's command is the one in its ``command.txt``: what can be read there is what is executed. With one srun task a GPU, Slurm's
 variables take the place of torchrun (which would kill its children 30 s after a signal, before a large checkpoint is saved).
@@ -19,15 +19,27 @@ from typing import Any
 
 from harness.errors import HarnessError, RunError
 from harness.files import read_json, read_text
-from harness.lease import is_alive
+from harness.lease import HEARTBEAT_SECONDS, beats
+from harness.megatron.branching import RECORD
 from harness.rundir import Attempt, RunDirectory, slurm_job
+from launch.logs import last_line
 from launch.tasks import Task, read_table
 
 STOPPED, DIVERGED, REFUSED = 75, 3, 4
 """Exit codes of the training program (`harness.megatron.pretrain`)."""
 
+NO, DONE = 10, 11
+"""Exit codes of `again`: no; no, as all runs are done. Any other that is not 0 says that the question could not be asked."""
+
 FRUITLESS = 2
-"""So many attempts in a row that left no newer checkpoint than they began from are the last."""
+"""So many attempts in a row that left no newer checkpoint than they began from are the last; so are as many starts of which the
+program recorded none as an attempt."""
+
+SIGN_OF_LIFE_SECONDS = 2.5 * HEARTBEAT_SECONDS
+"""Longest wait for a sign of another process that holds a run."""
+
+STARTS = "starts.txt"
+"""In a run's directory: a line for each start, with its job and the number of attempts before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +93,14 @@ def main(words: Sequence[str]) -> int:
     tasks = [task for task in read_table(Path(table)) if task.index == int(index)]
     if not tasks:
         raise RunError(f"{table} has no run with number {index}")
+    runs = [RunDirectory.at(Path(task.directory)) for task in tasks]
     if action == "again":
-        return 0 if [task for task in tasks if _again(RunDirectory.at(Path(task.directory)))] else 1
+        wanted = [run for run in runs if _again(run)]
+        return 0 if wanted else DONE if all(run.status().state == "done" for run in runs) else NO
     if len(tasks) == 1:
-        program = read_command(RunDirectory.at(Path(tasks[0].directory)))
+        if int(os.environ.get("SLURM_PROCID", "0")) == 0:
+            _note_start(runs[0])
+        program = read_command(runs[0])
         os.environ.update(program.environment | rendezvous(os.environ))
         os.execv(sys.executable, program.argv)
     return _Pack(tasks).train()
@@ -92,30 +108,57 @@ def main(words: Sequence[str]) -> int:
 
 def _again(run: RunDirectory) -> bool:
     """Whether another start of `run` may get further; where it will not, its status says so."""
-    status = run.status()
+    status, job = run.status(), slurm_job(os.environ)
     if status.state in ("done", "diverged"):
         print(f"run {run.run_id}: {status.state}")
         return False
-    if is_alive(run.path):  # a copy that Slurm lost sight of: the next start finds out whether it lives on
-        print(f"run {run.run_id}: another process holds it")
-        return True
-    reached = (read_json(run.checkpoints / "record.json") or {}).get("step", 0)
-    of_this_job = [attempt for attempt in status.attempts if attempt.job_id == slurm_job(os.environ)]
+    if beats(run.path, SIGN_OF_LIFE_SECONDS):
+        holder = read_json(run.path / "lease.json") or {}
+        print(
+            f"run {run.run_id}: process {holder.get('pid')} on {holder.get('host')} (attempt {holder.get('attempt')}) writes it: "
+            "this second copy stops"
+        )
+        return False
+    reached = (read_json(run.checkpoints / RECORD) or {}).get("step", 0)
+    of_this_job = [attempt for attempt in status.attempts if attempt.job_id == job]
     fruitless = fruitless_attempts(of_this_job, reached)
-    if fruitless < FRUITLESS:
+    silent = _silent_starts(run, job, len(status.attempts))
+    if max(fruitless, silent) < FRUITLESS:
         print(f"run {run.run_id}: goes on from step {reached}")
         return True
-    message = f"{fruitless} attempts in a row left no checkpoint beyond step {reached}: not started again"
+    if silent >= FRUITLESS:
+        said = last_line(run.logs / f"slurm-{job}.log")
+        message = f"{silent} starts in a row ended before they trained: {said or 'without a word'}"
+        run.begin_attempt(command="", job_id=job, first_step=reached)
+        run.end_attempt(end="crash", exit_code=None, message=message)
+    else:
+        message = f"{fruitless} attempts in a row left no checkpoint beyond step {reached}: not started again"
+        last = status.attempts[-1]
+        if last.end in (None, "signal", "limit"):
+            run.end_attempt(
+                end="killed",
+                last_step=max(last.first_step, last.last_step),
+                exit_code=last.exit_code,
+                message=f"{last.message or 'vanished'} ({message})",
+            )
     print(f"run {run.run_id}: {message}")
-    last = status.attempts[-1]
-    if last.end in (None, "signal", "limit"):
-        run.end_attempt(
-            end="killed",
-            last_step=max(last.first_step, last.last_step),
-            exit_code=last.exit_code,
-            message=f"{last.message or 'vanished'} ({message})",
-        )
     return False
+
+
+def _note_start(run: RunDirectory) -> None:
+    with (run.path / STARTS).open("a", encoding="utf-8") as file:
+        file.write(f"{slurm_job(os.environ)} {len(run.status().attempts)}\n")
+
+
+def _silent_starts(run: RunDirectory, job: str | None, attempts: int) -> int:
+    """How many of the last starts by `job` ended without an attempt; `attempts`: how many there are now."""
+    count = 0
+    for line in reversed((read_text(run.path / STARTS) or "").splitlines()):
+        words = line.split()
+        if len(words) != 2 or words[0] != str(job) or words[1] != str(attempts):
+            break
+        count += 1
+    return count
 
 
 def fruitless_attempts(attempts: Sequence[Attempt], reached: int) -> int:
@@ -137,35 +180,43 @@ class _Pack:
     def __init__(self, tasks: Sequence[Task]):
         self.tasks = tasks
         self.children: list[subprocess.Popen[bytes]] = []
-        self.stopping = False
+        self.told = 0
+        """The signal to stop that came."""
 
     def train(self) -> int:
         """Train all that are not done; the exit code that tells the batch file most."""
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._stop)
-        devices = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        devices = visible or ([str(place) for place in range(len(self.tasks))] if self.tasks[0].gpus else [])
+        refused = []
         for place, task in enumerate(self.tasks):
             run = RunDirectory.at(Path(task.directory))
-            if self.stopping or run.status().state in ("done", "diverged"):
+            if self.told or run.status().state in ("done", "diverged"):
                 continue
-            self._start(run, devices[place % len(devices)] if devices else None)
+            try:
+                self._start(run, devices[place % len(devices)] if devices else None)
+            except (HarnessError, OSError) as error:  # the others go on
+                print(f"run {run.run_id}: {error}", file=sys.stderr, flush=True)
+                refused.append(REFUSED)
         codes = [child.wait() for child in self.children]
-        return exit_code_of(codes, stopped=self.stopping)
+        return exit_code_of([*codes, *refused], stopped=bool(self.told))
 
     def _start(self, run: RunDirectory, device: str | None) -> None:
         program = read_command(run)
         environment = os.environ | program.environment | ({"CUDA_VISIBLE_DEVICES": device} if device else {})
         log = run.logs / f"slurm-{slurm_job(os.environ)}.log"
         print(f"run {run.run_id}: log {log}", flush=True)
+        _note_start(run)
         with log.open("ab") as file:
             self.children.append(subprocess.Popen(program.argv, env=environment, stdout=file, stderr=file))
-        if self.stopping:  # the signal came between
-            self.children[-1].terminate()
+        if self.told:  # the signal came between
+            self.children[-1].send_signal(self.told)
 
-    def _stop(self, *_: Any) -> None:
-        self.stopping = True
+    def _stop(self, number: int, *_: Any) -> None:
+        self.told = number
         for child in self.children:
-            child.terminate()
+            child.send_signal(number)
 
 
 def exit_code_of(codes: Sequence[int], *, stopped: bool) -> int:

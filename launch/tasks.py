@@ -149,28 +149,25 @@ def write_table(path: Path, tasks: Iterable[Task]) -> None:
 
 
 def read_table(path: Path) -> list[Task]:
-    """The tasks of a table; none where there is no table.
+    """The tasks of a table.
 
     Raises:
-        RunError: it is damaged.
+        RunError: it is missing or damaged.
     """
+
+    def damaged(what: object) -> RunError:
+        return RunError(
+            f"{path} is missing or damaged ({what}): it says which runs a job has; restore it, or cancel its jobs"
+        )
+
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-    except FileNotFoundError:
-        return []
-    try:
+            rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        if not rows or tuple(rows[0]) != COLUMNS or len(rows) == 1:
+            raise damaged("its first line is not that of a task table, or it has no runs")
         return [
-            Task(
-                index=int(row["index"]),
-                run_id=row["run_id"],
-                gpus=int(row["gpus"]),
-                seconds=float(row["seconds"]),
-                directory=row["directory"],
-            )
-            for row in rows
+            Task(index=int(index), run_id=run_id, gpus=int(gpus), seconds=float(seconds), directory=directory)
+            for index, run_id, gpus, seconds, directory in rows[1:]
         ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{path} is damaged ({error}): it is written by launch.slurm, restore it or submit again"
-        ) from None
+    except (OSError, ValueError) as error:
+        raise damaged(error) from None

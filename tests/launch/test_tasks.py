@@ -114,10 +114,21 @@ def test_a_table_round_trips_and_a_damaged_one_is_named(tmp_path):
              directory="/x y/b", index=3)]  # fmt: skip
     write_table(tmp_path / "t.tsv", tasks)
     assert read_table(tmp_path / "t.tsv") == tasks
-    assert read_table(tmp_path / "absent.tsv") == []
-    (tmp_path / "t.tsv").write_text("index\trun_id\n0\ta\n")
-    with pytest.raises(RunError, match=r"t\.tsv is damaged"):
-        read_table(tmp_path / "t.tsv")
+    whole = (tmp_path / "t.tsv").read_text()
+    first_line = whole.splitlines()[0]
+    for text in (
+        "index\trun_id\n0\ta\n",
+        "garbage",
+        "",
+        f"{first_line}\n",
+        whole.replace("\t8\t", "\teight\t"),
+        f"{whole}1\tb",
+    ):
+        (tmp_path / "t.tsv").write_text(text)
+        with pytest.raises(RunError, match=r"t\.tsv is missing or damaged"):
+            read_table(tmp_path / "t.tsv")
+    with pytest.raises(RunError, match=r"absent\.tsv is missing"):
+        read_table(tmp_path / "absent.tsv")
 
 
 def test_what_a_run_executes_is_its_command(tmp_path):

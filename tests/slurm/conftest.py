@@ -126,7 +126,7 @@ def loss(run: RunDirectory) -> float:
 def neutral(text: str, root: Path) -> str:
     """A batch file without what differs from machine to machine."""
     text = re.sub(r"(moe-scaling:)[0-9a-f]{16}", r"\1<fingerprint>", text.replace(str(root), "<root>"))
-    return re.sub(r"(program=\()\S*python\S*", r"\1<python>", re.sub(r"PYTHONPATH=\S+", "PYTHONPATH=<project>", text))
+    return re.sub(r"(program=\()\S*python\S*", r"\1<python>", re.sub(r"PYTHONPATH=[^$]+", "PYTHONPATH=<project>", text))
 
 
 @pytest.fixture

@@ -1,0 +1,68 @@
+"""What Slurm has of a root: its queue held against the journal.
+
+settle(journal)       wait until it is known how every sbatch that nobody wrote the end of came out
+placed(root)          every run that waits or runs, with its job
+"""
+
+import time
+from pathlib import Path
+
+from harness.errors import RunError
+from launch import queue
+from launch.batch import MARK, comment
+from launch.journal import Journal, may_still_come, unsettled
+from launch.tasks import Task
+
+LOOK_SECONDS = 0.5
+
+
+def settle(journal: Journal) -> None:
+    """Find the job of each submission without an end, or wait until there can be none.
+
+    Raises:
+        SlurmError: Slurm gives no answer.
+    """
+    said = False
+    while waiting := unsettled(journal.entries()):
+        now = time.time()
+        jobs = {element.comment: element.array for element in queue.elements(ended=True)}
+        for entry in waiting:
+            if (job := jobs.get(comment(entry.fingerprint))) is not None:
+                journal.write("submitted", entry.fingerprint, job=job, found=True)
+                print(f"found job {job}, which an earlier start submitted and did not write down")
+            elif not may_still_come(entry, now):
+                journal.write("absent", entry.fingerprint)
+        if unsettled(journal.entries()):
+            if not said:
+                print("an earlier start ended while it submitted: waiting to see whether Slurm has the job", flush=True)
+            said = True
+            time.sleep(LOOK_SECONDS)
+
+
+def placed(root: Path) -> list[tuple[str, queue.Element]]:
+    """Every run that has a job, with it; a run may have several. Slurm is not asked where nothing was submitted.
+
+    Raises:
+        SlurmError: Slurm gives no answer.
+        RunError: there are jobs of this root whose task table or journal is gone.
+    """
+    journal = Journal(root)
+    if not journal.used:
+        return []
+    entries = {comment(entry.fingerprint): entry for entry in journal.entries()}
+    tables: dict[str, list[Task]] = {}
+    found = []
+    for element in queue.elements():
+        if not element.active or not element.comment.startswith(f"{MARK}:"):
+            continue
+        if (entry := entries.get(element.comment)) is None:
+            if Path(element.script).is_relative_to(journal.directory.absolute()):
+                raise RunError(
+                    f"job {element.job} runs {element.script}, and {journal.path} does not know it: restore the journal, or "
+                    "cancel the job (scancel)"
+                )
+            continue
+        if entry.fingerprint not in tables:
+            tables[entry.fingerprint] = journal.tasks(entry)
+        found += [(task.run_id, element) for task in tables[entry.fingerprint] if task.index == element.index]
+    return found
