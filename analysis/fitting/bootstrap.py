@@ -10,7 +10,7 @@ import numpy as np
 from analysis.fitting.curve import Curve
 from analysis.fitting.results import Array, CurveFit, FitError, Noise, Resamples
 
-LEVEL = 0.95
+
 """Coverage that every interval claims."""
 
 

@@ -21,10 +21,16 @@ class FitError(HarnessError):
 
 
 class FitStatus(Enum):
-    """How a fit of a curve with a minimum ended."""
+    """How a fit ended. Everything but `CONVERGED` is a reason to look before using the numbers."""
 
     CONVERGED = "converged"
-    """One minimum, inside the data."""
+    """As asked: of a curve, one minimum inside the data."""
+    AT_BOUND = "at a bound"
+    """A coefficient ended where its range ends: a term has vanished, or a pole lies at the data or infinitely far."""
+    AMBIGUOUS = "two different optima fit equally well"
+    """Another optimum, with other parameters, has an objective within 1%."""
+    NOT_CONVERGED = "not converged"
+    """The optimiser stopped before its tolerance."""
     EDGE = "minimum at the edge of the data or outside"
     """The curve falls or rises over the whole sampled range."""
     NO_MINIMUM = "no minimum"
@@ -33,6 +39,50 @@ class FitStatus(Enum):
     """The points do not determine the coefficients: too few distinct abscissae."""
     TOO_FEW_POINTS = "too few points"
     """Fewer points than coefficients."""
+
+
+LEVEL = 0.95
+"""Coverage that every interval claims unless told otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A confidence interval; an end that the data leave open is infinite."""
+
+    low: float
+    high: float
+    level: float
+    """Share of repetitions of the experiment whose intervals hold the truth."""
+    method: str
+    """How it was found: t, Fieller, profile, percentile, BCa, studentised ..."""
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coefficient:
+    """A fitted number with its unit."""
+
+    value: float
+    unit: str
+    """Empty for a pure number, or where the caller named no units."""
+    interval: Interval
+    """NaN at both ends where nothing measures the noise."""
+
+
+UNKNOWN = Interval(low=float("nan"), high=float("nan"), level=float("nan"), method="none: no degrees of freedom")
+"""The interval of a fit without residual degrees of freedom."""
+
+
+def check_level(level: float) -> None:
+    """Refuse a coverage that is no probability.
+
+    Raises:
+        FitError: it is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise FitError(f"a level of {level:g}: it must lie between 0 and 1, for example 0.95")
 
 
 @dataclass(frozen=True, kw_only=True)
