@@ -95,9 +95,9 @@ class AdditiveFit:
 
     @property
     def dof(self) -> int:
-        """Points less parameters; weights that are counts count."""
-        total = len(self.y) if self.weights is None else round(float(self.weights.sum()))
-        return max(total - len(self.parameters), 0)
+        """Points that have weight, less parameters: a weight says how precise a point is, not how many it is."""
+        used = len(self.y) if self.weights is None else int((self.weights > 0).sum())
+        return max(used - len(self.parameters), 0)
 
     @property
     def fitted(self) -> Array:
@@ -152,7 +152,7 @@ def fit_additive(
         variables: each of shape (n,), positive.
         y: shape (n,), positive.
         loss: what is summed; None: `LogHuber` with delta 1e-3.
-        weights: of the points, shape (n,), at least 0; counts of duplicates do.
+        weights: of the points, shape (n,), at least 0: inverse variances, up to a factor.
         units: for print, of each variable, and of y under ``y``.
         starts: further starts, (s, 1 + 2k) as `AdditiveFit.parameters`, besides the grid.
 

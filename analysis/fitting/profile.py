@@ -61,15 +61,15 @@ def noise_unit(fit: AdditiveFit) -> tuple[float, float]:
     weights = np.ones(fit.points) if fit.weights is None else fit.weights
     if isinstance(fit.loss, Squares):
         return 2 * fit.objective / fit.dof, 1.0
-    residuals = fit.residuals
+    residuals = fit.residuals[weights > 0]
+    weights = weights[weights > 0]
     delta = fit.loss.delta if isinstance(fit.loss, LogHuber) else np.inf
     squares = float((weights * np.clip(residuals, -delta, delta) ** 2).sum()) / fit.dof
     typical = 1.4826 * float(np.median(np.abs(residuals)))
-    width = max(delta, 1.06 * typical * fit.points**-0.2)
-    total, used = float(weights.sum()), len(fit.parameters)
-    within = float((weights * (np.abs(residuals) <= width)).sum())
+    width = max(delta, 1.06 * typical * len(residuals) ** -0.2)
+    within = float((weights * (np.abs(residuals) <= width)).sum() / weights.mean())
     # A fit with a small delta passes through about as many points as it has parameters: they say nothing about density.
-    share = max(within - used, 0.5) / (total - used) if total > used else 1.0
+    share = max(within - len(fit.parameters), 0.5) / fit.dof
     curvature = min(share * delta / width, 1.0)
     return squares / curvature, curvature
 

@@ -75,6 +75,33 @@ UNKNOWN = Interval(low=float("nan"), high=float("nan"), level=float("nan"), meth
 """The interval of a fit without residual degrees of freedom."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A law's value where it may not have been measured."""
+
+    value: float
+    law: Interval
+    """Of the law itself there."""
+    observation: Interval
+    """Of one more observation there: of the law, and of the noise about it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """What a law fitted without the largest abscissa (budget) says about it."""
+
+    at: float
+    """That abscissa."""
+    predicted: float
+    observed: float
+    """The mean, where it was observed more than once."""
+
+    @property
+    def relative_error(self) -> float:
+        """Predicted over observed, less 1."""
+        return self.predicted / self.observed - 1
+
+
 def check_level(level: float) -> None:
     """Refuse a coverage that is no probability.
 
