@@ -36,6 +36,9 @@ class LeastSquares:
         if self.full_rank:
             inverse = (right.T / singular) @ left.T  # (p, n)
             self._solution = (inverse / scale[:, None] * root).T
+            unscaled = right.T / singular / scale[:, None]
+            self.covariance = unscaled @ unscaled.T
+            """(X'WX)^-1, shape (p, p): times the variance of an observation of weight 1, the coefficients' covariance."""
 
     def solve(self, y: Array) -> Array:
         """Coefficients of shape (..., p) for `y` of shape (..., n).

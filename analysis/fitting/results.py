@@ -129,12 +129,22 @@ class CurveFit:
     """Relative height of the band above the minimum."""
     fitted: Array
     """Shape (n,)."""
+    residuals: Array
+    """Shape (n,): ordinates less `fitted`."""
     residual_sd: float
     """Square root of the residual sum of squares over `dof`; NaN where `dof` is 0."""
     dof: int
     """Points less coefficients."""
     sampled: tuple[float, float]
     """Smallest and largest abscissa."""
+    intervals: dict[str, Interval]
+    """Of the coefficients by name, and of ``optimum`` and ``minimum``. They take the curve's form for granted, and hold for
+    the coefficients without sign constraints."""
+
+    @property
+    def points(self) -> int:
+        """n."""
+        return len(self.fitted)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
-from analysis.fitting.bootstrap import draw_noise, interval, resample_minimum
-from analysis.fitting.curve import FlooredHyperbola, ParabolaInLog, fit_curve
-from analysis.fitting.results import FitError, FitStatus, Noise
+from analysis.fitting import (
+    FitError,
+    FitStatus,
+    FlooredHyperbola,
+    Noise,
+    ParabolaInLog,
+    fit_curve,
+    interval,
+    resample_minimum,
+)
+from analysis.fitting.bootstrap import draw_noise
 from analysis.fitting.simulate import HyperbolaTruth, ParabolaTruth
 
 SIZES = 1e8 * 2.0 ** np.arange(5)

@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.fitting.power import fit_power_law
-from analysis.fitting.results import FitError
+from analysis.fitting import FitError, FitStatus, fit_power_law, solve_power_laws
 
 BUDGETS = np.array([1e18, 3e18, 1e19, 3e19])
 
@@ -19,7 +18,7 @@ def test_recovers_the_papers_own_law_and_predicts_from_it():
 def test_floor_and_batch():
     exponents = np.array([[-0.2], [-0.1]])
     y = 6 + 3 * (BUDGETS / 1e18) ** exponents
-    law = fit_power_law(BUDGETS, y, floor=6.0)
+    law = solve_power_laws(BUDGETS, y, floor=6.0)
     assert law.exponent == pytest.approx([-0.2, -0.1])
     assert law(1e20) == pytest.approx(6 + 3 * 100 ** exponents[:, 0])
 
