@@ -173,9 +173,7 @@ def fit_additive(
     if any(len(np.unique(row[used])) < 3 for row in stacked):
         trouble = trouble or FitStatus.NOT_IDENTIFIABLE
     if trouble:
-        return AdditiveFit(
-            status=trouble, parameters=np.full(width, np.nan), objective=float("nan"), rivals=(), **made
-        )  # type: ignore[arg-type]
+        return AdditiveFit(status=trouble, parameters=np.full(width, np.nan), objective=float("nan"), rivals=(), **made)  # type: ignore[arg-type]
     terms = Terms.of(stacked)
     solved = solve(terms, y, loss, weights, None if starts is None else centred(starts, terms))
     order = np.argsort(solved.objective)

@@ -115,7 +115,9 @@ class ChainFit:
 
     def _law(self) -> PowerLawFit:
         if self.law is None:
-            raise FitError(f"there is no law: {sum(self.used)} of {len(self.used)} budgets have a minimum inside the data")
+            raise FitError(
+                f"there is no law: {sum(self.used)} of {len(self.used)} budgets have a minimum inside the data"
+            )
         return self.law
 
     def _line(self) -> Array:
@@ -252,9 +254,7 @@ def _draw_noise(
     return np.stack(optima, axis=1), np.stack(unit_errors, axis=1) * scales
 
 
-def _draw_runs(
-    kept: list[tuple[Slice, CurveFit]], floor: float, resamples: int, rng: np.random.Generator
-) -> Array:
+def _draw_runs(kept: list[tuple[Slice, CurveFit]], floor: float, resamples: int, rng: np.random.Generator) -> Array:
     columns = []
     for part, fit in kept:
         counts = draw_counts(fit.points, resamples, rng, part.curve.strata)

@@ -71,7 +71,9 @@ def studentised_interval(
     """
     _check_draws(draws, level)
     if not error > 0 or not (errors > 0).all():
-        raise FitError(f"a standard error of {min(error, errors.min()):g}: it must be above 0; the noise may be nothing")
+        raise FitError(
+            f"a standard error of {min(error, errors.min()):g}: it must be above 0; the noise may be nothing"
+        )
     tail = (1 - level) / 2
     low, high = _outward((draws - estimate) / errors, tail, 1 - tail)
     return estimate - high * error, estimate - low * error

@@ -276,15 +276,15 @@ def _orthogonal(
     return law, residuals, sd, covariance, intervals
 
 
-def _held_out(
-    x: Array, y: Array, floor: float, weights: Array | None, noise_ratio: float | None
-) -> HeldOut | None:
+def _held_out(x: Array, y: Array, floor: float, weights: Array | None, noise_ratio: float | None) -> HeldOut | None:
     """What a law without the largest x says there."""
     largest = x == x.max()
     kept = ~largest if weights is None else ~largest & (np.asarray(weights) > 0)
     if len(np.unique(x[kept])) < 2:
         return None
-    law = solve_power_laws(x[kept], y[kept], floor=floor, weights=None if weights is None else np.asarray(weights)[kept])
+    law = solve_power_laws(
+        x[kept], y[kept], floor=floor, weights=None if weights is None else np.asarray(weights)[kept]
+    )
     if noise_ratio is not None:
         u, v = np.log(x[kept] / law.reference), np.log(y[kept] - floor)
         law = _orthogonal(u, v, law, noise_ratio, 0, LEVEL)[0]

@@ -132,9 +132,7 @@ class _Profile:
             open_rows = now[~(close | narrow | lost)]
             if not len(open_rows):
                 break
-            distance[open_rows] = self._next(
-                inner[open_rows], inner_z[open_rows], outer[open_rows], outer_z[open_rows]
-            )
+            distance[open_rows] = self._next(inner[open_rows], inner_z[open_rows], outer[open_rows], outer_z[open_rows])
         bound[np.isnan(bound)] = (side * np.inf)[np.isnan(bound)]
         return bound.reshape(-1, 2)
 
@@ -145,5 +143,3 @@ class _Profile:
             share = (self.quantile - inner_z) / (outer_z - inner_z)
             between = inner + np.clip(share, 0.05, 0.95) * (outer - inner)
         return np.asarray(np.where(np.isinf(outer), beyond, between))
-
-

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar, nnls
 
-from analysis.fitting import FitError, FitStatus, FlooredHyperbola, Parabola, ParabolaInLog, TwoPoles, fit_curve
+from analysis.fitting import FitError, FitStatus, FlooredHyperbola, ParabolaInLog, fit_curve
 from analysis.fitting.simulate import HyperbolaTruth, ParabolaTruth
 
 SIZES = 1e8 * 2.0 ** np.arange(5)

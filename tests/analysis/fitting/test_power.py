@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.fitting import FitError, FitStatus, fit_power_law, solve_power_laws
+from analysis.fitting import FitError, fit_power_law, solve_power_laws
 
 BUDGETS = np.array([1e18, 3e18, 1e19, 3e19])
 
