@@ -86,7 +86,7 @@ class AdditiveFit:
     @cached_property
     def values(self) -> Array:
         """Shape (1 + 2k,): E, A_i, a_i."""
-        return natural(self.parameters[None])[0]
+        return np.asarray(natural(self.parameters[None])[0])
 
     @property
     def points(self) -> int:

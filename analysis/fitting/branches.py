@@ -119,7 +119,7 @@ class _TwoBranches:
         a, b = coefficients[..., 0], coefficients[..., 1]
         inside = (a > 0) & (b > 0)
         slopes = np.stack([1 / np.where(inside, a, np.nan), -1 / np.where(inside, b, np.nan)], axis=-1)
-        return np.sqrt(np.einsum("...i,...ij,...j->...", slopes, covariance[..., :2, :2], slopes))
+        return np.asarray(np.sqrt(np.einsum("...i,...ij,...j->...", slopes, covariance[..., :2, :2], slopes)))
 
     def monotone(self, coefficients: Array) -> bool:
         """See `Curve.monotone`: with one branch a curve has no minimum, but falls or rises."""

@@ -11,9 +11,10 @@ grows when a step fails and shrinks when it succeeds bounds the step (Levenberg,
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.fitting.losses import Loss
-from analysis.fitting.results import Array
+from analysis.fitting.results import Array, Mask
 
 CHUNK = 64
 """Fits that step together: enough to hide Python, few enough for the arrays to stay in the processor's cache."""
@@ -75,8 +76,8 @@ class Solved:
     """Shape (batch, 1 + 2k)."""
     objective: Array
     """Shape (batch,)."""
-    converged: Array
-    """Shape (batch,), bool."""
+    converged: Mask
+    """Shape (batch,)."""
     steps: int
     """Of the slowest chunk."""
 
@@ -126,7 +127,7 @@ def minimise(
     start: Array,
     *,
     weights: Array | None = None,
-    fixed: Array | None = None,
+    fixed: Mask | None = None,
     steps: int = STEPS,
     decrease: float = DECREASE,
 ) -> Solved:
@@ -138,7 +139,7 @@ def minimise(
         loss: what is summed over points.
         start: where each fit starts.
         weights: of the points, (batch, n); None: all 1. Counts of a bootstrap resample do.
-        fixed: bool, (batch, p): parameters that stay as they start; None: all free.
+        fixed: (batch, p): parameters that stay as they start; None: all free.
         steps: at most.
         decrease: see `DECREASE`.
     """
@@ -162,7 +163,7 @@ def _minimise_chunk(
     loss: Loss,
     start: Array,
     weights: Array | None,
-    fixed: Array | None,
+    fixed: Mask | None,
     steps: int,
     decrease: float,
 ) -> Solved:
@@ -193,7 +194,7 @@ def _minimise_chunk(
     return Solved(parameters=best, objective=values, converged=converged, steps=taken)
 
 
-def _step(gradient: Array, hessian: Array, damping: Array, fixed: Array | None) -> tuple[Array, Array]:
+def _step(gradient: Array, hessian: Array, damping: Array, fixed: Mask | None) -> tuple[Array, Array]:
     """The damped step (batch, p), and how far the undamped one would lower the quadratic model (batch,)."""
     scale = np.sqrt(np.abs(np.einsum("bii->bi", hessian)))
     scale = np.where(scale > 1e-8 * scale.max(axis=1, keepdims=True), scale, 1e-8 * scale.max(axis=1, keepdims=True))
@@ -223,7 +224,7 @@ def _weighted(values: Array, weights: Array | None) -> Array:
     return np.asarray((values if weights is None else values * weights).sum(axis=1))
 
 
-def _rows[T: (Array, Array | None)](values: T, part: "slice | Array") -> T:
+def _rows[T: (Array, Array | None, Mask | None)](values: T, part: "slice | NDArray[np.intp]") -> T:
     """The rows of a batched array; one shared by the batch (one-dimensional) and None stay."""
     return values if values is None or values.ndim == 1 else values[part]
 

@@ -99,11 +99,11 @@ class Parabola:
         _, c1, c2 = np.moveaxis(np.asarray(coefficients), -1, 0)
         curvature = np.where(c2 > 0, c2, np.nan)
         slopes = np.stack([np.zeros_like(c1), -1 / (2 * curvature), c1 / (2 * curvature**2)], axis=-1)
-        return np.sqrt(np.einsum("...i,...ij,...j->...", slopes, covariance, slopes))
+        return np.asarray(np.sqrt(np.einsum("...i,...ij,...j->...", slopes, covariance, slopes)))
 
     def monotone(self, coefficients: Array) -> bool:
-        """See `Curve.monotone`: a parabola without a minimum is flat or has a maximum."""
-        return False
+        """See `Curve.monotone`: a parabola that is a straight line."""
+        return bool(coefficients[2] == 0 and coefficients[1] != 0)
 
 
 class ParabolaInLog(Parabola):

@@ -15,6 +15,9 @@ from harness.errors import HarnessError
 type Array = NDArray[np.float64]
 """Any array of floats; docstrings give its shape."""
 
+type Mask = NDArray[np.bool_]
+"""Any array of yes and no."""
+
 
 class FitError(HarnessError):
     """The input of a fit is impossible: NaN, lengths that differ, or a logarithm of a number that is not positive."""

@@ -52,4 +52,4 @@ def non_negative(normal: Array, right: Array, sweeps: int = SWEEPS) -> Array:
 
 
 def _diagonal(matrices: Array) -> Array:
-    return np.einsum("bi,ij->bij", np.einsum("bii->bi", matrices), np.eye(matrices.shape[1]))
+    return np.asarray(np.einsum("bi,ij->bij", np.einsum("bii->bi", matrices), np.eye(matrices.shape[1])))
