@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from analysis.fitting.edges import EQUAL
 from analysis.fitting.losses import LogHuber, Loss, Squares
 from analysis.fitting.newton import Solved, Terms, minimise, objective
 from analysis.fitting.results import Array, Coefficient, FitError, FitStatus, Interval, check_above, check_points
@@ -31,11 +32,8 @@ APPROACH = 25
 PROMISING = 1.1
 """Starts are polished to the end whose objective is by then at most this multiple of the best."""
 
-EQUAL = 0.01
-"""Two optima fit equally well when the objective of one is at most this share above the other's ..."""
-
 APART = 0.1
-"""... and are different when an exponent differs by more than this share, or E by half of it times the mean y."""
+"""Two optima are different when an exponent differs by more than this share, or E by half of it times the mean y."""
 
 NOTHING = 1e-8
 """A term that is nowhere a larger share of the model has vanished."""

@@ -1,9 +1,14 @@
-"""Where a profile crosses its bound: the ends of an interval from an excess that is negative inside and positive outside."""
+"""Profiles over one quantity: where one crosses its bound (the ends of an interval), and whether it has two minima."""
 
 from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import brentq
+
+from analysis.fitting.results import Array
+
+EQUAL = 0.01
+"""Two optima fit equally well when the objective of one is at most this share above the other's."""
 
 DOUBLINGS = 40
 """Steps outward, each twice the last, before an end counts as open."""
@@ -21,6 +26,13 @@ def interval_ends(
         limits: where `excess` can be asked for.
     """
     return _end(excess, best, -step, limits[0]), _end(excess, best, step, limits[1])
+
+
+def has_rival(values: Array) -> bool:
+    """Whether `values` (m,), a profile on a grid, has two separate minima within 1% of each other."""
+    padded = np.concatenate([[np.inf], values, [np.inf]])
+    lowest = (values < padded[:-2]) & (values <= padded[2:])
+    return int((lowest & (values <= (1 + EQUAL) * values.min())).sum()) > 1
 
 
 def _end(excess: Callable[[float], float], best: float, step: float, limit: float) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import stdtrit
 
-from analysis.fitting.edges import interval_ends
+from analysis.fitting.edges import has_rival, interval_ends
 from analysis.fitting.results import (
     LEVEL,
     UNKNOWN,
@@ -156,7 +156,8 @@ def fit_offset_power_law(
     sd = float(np.sqrt((weight * residuals**2).sum() / profile.dof)) if profile.dof else float("nan")
     steep = abs(exponent) * profile.reach > 0.999 * STEEPEST
     flat = abs(slope) * profile.reach <= 1e-12 * max(float(np.abs(y).max()), 1e-300)
-    status = FitStatus.AT_BOUND if steep else FitStatus.NOT_IDENTIFIABLE if straight or flat else FitStatus.CONVERGED
+    status = FitStatus.AMBIGUOUS if has_rival(profile.free(profile.grid)) else FitStatus.CONVERGED
+    status = FitStatus.AT_BOUND if steep else FitStatus.NOT_IDENTIFIABLE if straight or flat else status
     largest = x == x.max()
     held_out = None
     if len(np.unique(x[used & ~largest])) >= 3:

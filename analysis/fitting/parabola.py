@@ -7,6 +7,10 @@ from analysis.fitting.linear import LeastSquares
 from analysis.fitting.results import Array, check_above, check_points
 
 
+ROUNDING = 1e-13
+"""Curvature over the data, relative to the ordinates, that is not told from none."""
+
+
 class Parabola:
     """y = c0 + c1 u + c2 u^2 with u = x - x0."""
 
@@ -27,6 +31,7 @@ class Parabola:
         u = self._to_u(self.x) - self._centre
         self._squares = LeastSquares(np.stack([np.ones_like(u), u, u**2], axis=1))
         self.design = self._squares.design
+        self._span = float(np.ptp(u))
         self.strata = np.zeros(len(u))
         self.dof = self._squares.dof
         self.identifiable = self._squares.full_rank
@@ -63,7 +68,7 @@ class Parabola:
     def minimum(self, coefficients: Array) -> tuple[Array, Array]:
         """See `Curve.minimum`; a curve without one is put at the end of the axis that it falls towards at x0."""
         c0, c1, c2 = np.moveaxis(np.asarray(coefficients), -1, 0)
-        convex = c2 > 0
+        convex = c2 * self._span**2 > ROUNDING * np.abs(c0)  # equal ordinates leave a curvature of rounding
         curvature = np.where(convex, c2, 1.0)
         with np.errstate(over="ignore"):
             inside = self._from_u(self._centre - c1 / (2 * curvature))

@@ -17,7 +17,7 @@ from scipy.special import stdtrit
 
 from analysis.fitting.branches import FlooredHyperbola, TwoPoles
 from analysis.fitting.curve import fit_curve
-from analysis.fitting.edges import interval_ends
+from analysis.fitting.edges import has_rival, interval_ends
 from analysis.fitting.results import (
     LEVEL,
     UNKNOWN,
@@ -107,9 +107,13 @@ def fit_poles(
     curve = search.curve(places)
     curve_fit = fit_curve(curve, y, tolerance=tolerance)
     dof = len(x) - 3 - search.free
-    at_end = (np.abs(places) > 0.999 * search.reach).any()
+    status = curve_fit.status
+    if status is FitStatus.CONVERGED and (np.abs(places) > 0.999 * search.reach).any():
+        status = FitStatus.AT_BOUND
+    elif status is FitStatus.CONVERGED and search.free == 1 and has_rival(search.squares(search.grid(1))):
+        status = FitStatus.AMBIGUOUS
     return PolesFit(
-        status=FitStatus.AT_BOUND if at_end and curve_fit.status is FitStatus.CONVERGED else curve_fit.status,
+        status=status,
         floor=curve.axis[0],
         ceiling=curve.axis[1],
         curve=curve,
@@ -233,6 +237,11 @@ class _Search:
     def _distances(self, places: Array) -> Array:
         return np.asarray(self.range * np.exp(places + self.middle))
 
+    def grid(self, free: int) -> Array:
+        """Where the search looks first, shape (m, free)."""
+        axis = np.linspace(-self.reach, self.reach, GRID[free])
+        return np.stack(np.meshgrid(*[axis] * free, indexing="ij"), axis=-1).reshape(-1, free)
+
     def least(self, squares: Callable[[Array], Array], held: tuple[int, float] | None = None) -> tuple[Array, float]:
         """The places with the least sum of squares; ``held=(index, place)`` keeps one where it is."""
         loose = [index for index in range(self.free) if held is None or index != held[0]]
@@ -247,11 +256,10 @@ class _Search:
         if not loose:
             only = full(np.empty((1, 0)))
             return only[0], float(squares(only)[0])
-        axis = np.linspace(-self.reach, self.reach, GRID[len(loose)])
-        parts = np.stack(np.meshgrid(*[axis] * len(loose), indexing="ij"), axis=-1).reshape(-1, len(loose))
+        parts = self.grid(len(loose))
         values = squares(full(parts))
         best = int(np.argmin(values))
-        step = axis[1] - axis[0]
+        step = 2 * self.reach / (GRID[len(loose)] - 1)
         bounds = [(max(c - step, -self.reach), min(c + step, self.reach)) for c in parts[best]]
         if len(loose) == 1:
             found = minimize_scalar(

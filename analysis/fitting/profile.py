@@ -21,6 +21,9 @@ CLOSE = 1e-3
 ROUNDS = 60
 """Attempts at a bound, all bounds at once."""
 
+ROUNDING = 1e-13
+"""Residuals, relative to the observations, that say nothing about noise."""
+
 FURTHEST = 60.0
 """An exponent or a logarithm that may move further than this is not bounded by the data."""
 
@@ -33,7 +36,10 @@ def profile_intervals(fit: AdditiveFit, level: float = LEVEL) -> dict[str, Inter
     """
     check_level(level)
     method = "profile, F" if isinstance(fit.loss, Squares) else "profile, robust likelihood ratio"
-    if not fit.dof or not np.isfinite(fit.parameters).all() or fit.objective <= 0:
+    if not fit.dof or not np.isfinite(fit.parameters).all():
+        return dict.fromkeys(fit.names, UNKNOWN)
+    rounding = ROUNDING * (float(fit.y.mean()) if isinstance(fit.loss, Squares) else 1.0)
+    if noise_unit(fit)[0] <= rounding**2:
         return dict.fromkeys(fit.names, UNKNOWN)
     variables = np.stack(list(fit.variables.values()))
     count, quantile = len(variables), float(stdtrit(fit.dof, (1 + level) / 2))

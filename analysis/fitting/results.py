@@ -74,8 +74,8 @@ class Coefficient:
     """NaN at both ends where nothing measures the noise."""
 
 
-UNKNOWN = Interval(low=float("nan"), high=float("nan"), level=float("nan"), method="none: no degrees of freedom")
-"""The interval of a fit without residual degrees of freedom."""
+UNKNOWN = Interval(low=float("nan"), high=float("nan"), level=float("nan"), method="none: nothing measures the noise")
+"""The interval of a fit without residual degrees of freedom, or without residuals beyond rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
