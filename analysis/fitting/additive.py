@@ -160,6 +160,7 @@ def fit_additive(
     loss = LogHuber(delta=DELTA) if loss is None else loss
     columns = {name: np.asarray(column, dtype=float) for name, column in variables.items()}
     y = np.asarray(y, dtype=float)
+    weights = None if weights is None else np.asarray(weights, dtype=float)
     _check(columns, y, weights)
     made = {
         "loss": loss, "variables": columns, "y": y, "weights": weights, "units": dict(units or {}),

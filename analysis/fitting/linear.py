@@ -20,6 +20,7 @@ class LeastSquares:
         """
         self.design = design
         points, coefficients = design.shape
+        weights = None if weights is None else np.asarray(weights, dtype=float)
         if weights is not None and (not np.isfinite(weights).all() or weights.min() < 0):
             raise FitError("weights must be finite and not negative; leave points of unknown weight out")
         root = np.ones(points) if weights is None else np.sqrt(weights)

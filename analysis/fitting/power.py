@@ -167,8 +167,9 @@ def fit_power_law(
             raise FitError("weights and noise_ratio together: an orthogonal fit takes all points as equally precise")
         if not (np.isfinite(noise_ratio) and noise_ratio > 0):
             raise FitError(f"a noise ratio of {noise_ratio:g}: it must be finite and above 0; None: x is exact")
+    weights = None if weights is None else np.asarray(weights, dtype=float)
     law = solve_power_laws(x, y, floor=floor, weights=weights)
-    used = np.ones(len(x), dtype=bool) if weights is None else np.asarray(weights) > 0
+    used = np.ones(len(x), dtype=bool) if weights is None else weights > 0
     dof = int(used.sum()) - 2
     u, v = np.log(x / law.reference), np.log(y - floor)
     if noise_ratio is None:
@@ -278,15 +279,16 @@ def _orthogonal(
 
 def _held_out(x: Array, y: Array, floor: float, weights: Array | None, noise_ratio: float | None) -> HeldOut | None:
     """What a law without the largest x says there."""
-    largest = x == x.max()
-    kept = ~largest if weights is None else ~largest & (np.asarray(weights) > 0)
+    used = np.ones(len(x), dtype=bool) if weights is None else weights > 0
+    largest = used & (x == x[used].max())
+    kept = used & ~largest
     if len(np.unique(x[kept])) < 2:
         return None
     law = solve_power_laws(
-        x[kept], y[kept], floor=floor, weights=None if weights is None else np.asarray(weights)[kept]
+        x[kept], y[kept], floor=floor, weights=None if weights is None else weights[kept]
     )
     if noise_ratio is not None:
         u, v = np.log(x[kept] / law.reference), np.log(y[kept] - floor)
         law = _orthogonal(u, v, law, noise_ratio, 0, LEVEL)[0]
-    at = float(x.max())
+    at = float(x[largest][0])
     return HeldOut(at=at, predicted=float(law(at)), observed=float(np.exp(np.log(y[largest] - floor).mean()) + floor))
