@@ -17,7 +17,7 @@ from analysis.fitting.losses import Loss
 from analysis.fitting.results import Array, Mask
 
 CHUNK = 64
-"""Fits that step together: enough to hide Python, few enough for the arrays to stay in the processor's cache."""
+"""Fits whose derivatives are computed together: enough to hide Python, few enough to stay in the processor's cache."""
 
 STEPS = 300
 """Newton steps at most."""
@@ -79,7 +79,7 @@ class Solved:
     converged: Mask
     """Shape (batch,)."""
     steps: int
-    """Of the slowest chunk."""
+    """Of the slowest fit."""
 
 
 def objective(terms: Terms, prepared: Array, loss: Loss, parameters: Array, weights: Array | None = None) -> Array:
@@ -95,6 +95,19 @@ def derivatives(
     terms: Terms, prepared: Array, loss: Loss, parameters: Array, weights: Array | None = None
 ) -> tuple[Array, Array, Array]:
     """Objective (batch,), gradient (batch, p) and Hessian (batch, p, p)."""
+    parts = [
+        _derivatives(terms, _rows(prepared, part), loss, parameters[part], _rows(weights, part))
+        for part in _chunks(len(parameters), CHUNK)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    value, gradient, hessian = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return value, gradient, hessian
+
+
+def _derivatives(
+    terms: Terms, prepared: Array, loss: Loss, parameters: Array, weights: Array | None
+) -> tuple[Array, Array, Array]:
     count = len(terms.log_x)
     logs = terms.log_terms(parameters)
     highest = logs.max(axis=1)
@@ -143,30 +156,6 @@ def minimise(
         steps: at most.
         decrease: see `DECREASE`.
     """
-    parts = [
-        _minimise_chunk(
-            terms, _rows(prepared, part), loss, start[part], _rows(weights, part), _rows(fixed, part), steps, decrease
-        )
-        for part in _chunks(len(start), CHUNK)
-    ]
-    return Solved(
-        parameters=np.concatenate([part.parameters for part in parts]),
-        objective=np.concatenate([part.objective for part in parts]),
-        converged=np.concatenate([part.converged for part in parts]),
-        steps=max(part.steps for part in parts),
-    )
-
-
-def _minimise_chunk(
-    terms: Terms,
-    prepared: Array,
-    loss: Loss,
-    start: Array,
-    weights: Array | None,
-    fixed: Mask | None,
-    steps: int,
-    decrease: float,
-) -> Solved:
     best = start.copy()
     converged = np.zeros(len(start), dtype=bool)
     values, gradient, hessian = derivatives(terms, prepared, loss, best, weights)

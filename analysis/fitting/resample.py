@@ -22,6 +22,16 @@ from analysis.fitting.newton import Solved, Terms, minimise
 from analysis.fitting.results import LEVEL, Array, FitError, Interval
 
 
+APPROACH = 6
+"""Steps after which a second start is compared with where the first one ended ..."""
+
+ELSEWHERE = 1e-3
+"""... and given up if no parameter is further from it than this ..."""
+
+PROMISING = 1.01
+"""... or its objective is above this multiple."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdditiveDraws:
     """An additive power law fitted to r resamples of its points."""
@@ -151,12 +161,15 @@ def _refit(fit: AdditiveFit, weights: Array) -> tuple[Solved, Terms]:
         starts.append(minimise(terms, prepared, wide, starts[0], weights=weights, steps=8, decrease=1e-4).parameters)
     best = minimise(terms, prepared, fit.loss, starts[0], weights=weights)
     for start in starts[1:]:
-        other = minimise(terms, prepared, fit.loss, start, weights=weights)
-        better = other.objective < best.objective
-        best = Solved(
-            parameters=np.where(better[:, None], other.parameters, best.parameters),
-            objective=np.where(better, other.objective, best.objective),
-            converged=np.where(better, other.converged, best.converged),
-            steps=max(best.steps, other.steps),
-        )
+        near = minimise(terms, prepared, fit.loss, start, weights=weights, steps=APPROACH, decrease=1e-6)
+        # Most are about to end where the first one did: only the others are followed to their end.
+        elsewhere = np.abs(near.parameters - best.parameters).max(axis=1) > ELSEWHERE
+        rows = np.flatnonzero(elsewhere & (near.objective < PROMISING * best.objective))
+        if not len(rows):
+            continue
+        other = minimise(terms, prepared, fit.loss, near.parameters[rows], weights=weights[rows])
+        better = other.objective < best.objective[rows]
+        for old, new in ((best.parameters, other.parameters), (best.objective, other.objective)):
+            old[rows[better]] = new[better]
+        best.converged[rows[better]] = other.converged[better]
     return best, terms
