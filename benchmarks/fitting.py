@@ -32,7 +32,13 @@ DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "reference" / 
 DELTA = 1e-3
 HOFFMANN = np.array([0.5267228, 6.0073404, 6.0179186, 0.33917084, 0.2849083])
 """e, a, b, alpha, beta."""
-GRID = (np.arange(-1, 1.5, 0.5), np.arange(0, 30, 5), np.arange(0, 30, 5), np.arange(0, 2.5, 0.5), np.arange(0, 2.5, 0.5))
+GRID = (
+    np.arange(-1, 1.5, 0.5),
+    np.arange(0, 30, 5),
+    np.arange(0, 30, 5),
+    np.arange(0, 2.5, 0.5),
+    np.arange(0, 2.5, 0.5),
+)
 RESAMPLES = 4000
 PART = 50
 
@@ -53,14 +59,14 @@ def main() -> None:
     assert not draws.failed
 
     plain = Plain(params, tokens, loss)
-    chosen = starts[:: part]
+    chosen = starts[::part]
     found, grid_time = timed(lambda: min(plain.from_start(start) for start in chosen))
     fitted, boot_time = timed(lambda: np.array([plain.resample(row) for row in counts[::part]]))
     excess = draws.objective[::part] - fitted
     grid_time, boot_time = grid_time * len(starts) / len(chosen), boot_time * len(counts) / len(fitted)
 
     scaled = "" if part == 1 else "~"
-    print(f"| what | reference, CPU s | ours, CPU s | remark |\n|---|---|---|---|", flush=True)
+    print("| what | reference, CPU s | ours, CPU s | remark |\n|---|---|---|---|", flush=True)
     row("surface, the best of 4,500 starts", f"{scaled}{grid_time:.1f}", fit_time,
         f"objective {found:.12f}, ours {fit.objective:.12f}")  # fmt: skip
     row(f"{RESAMPLES:,} bootstrap fits", f"{scaled}{boot_time:.1f}", draw_time,

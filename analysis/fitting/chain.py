@@ -16,6 +16,7 @@ import numpy as np
 
 from analysis.fitting.curve import Curve, fit_curve
 from analysis.fitting.intervals import bca_interval, interval, studentised_interval
+from analysis.fitting.modelfree import convex_optimum
 from analysis.fitting.power import PowerLawFit, fit_power_law
 from analysis.fitting.resample import draw_counts
 from analysis.fitting.results import LEVEL, Array, CurveFit, FitError, FitStatus, Interval, Noise
@@ -68,6 +69,9 @@ class ChainFit:
     """Through the optima; its own intervals are from the scatter of the optima about it."""
     edges: tuple[PowerLawFit, PowerLawFit] | None
     """Laws of the lower and upper edge of the near-optimal band; None where an edge lies at or below the floor."""
+    model_free: PowerLawFit | None
+    """The law of the same budgets' optima by convex splines: where it differs, the curve's form is in doubt. None where a
+    spline has no minimum inside the data, or where an abscissa is not positive."""
     noise: tuple[Noise, ...]
     """What the resamples were drawn with, a budget."""
     budgets: Array
@@ -192,7 +196,7 @@ def fit_chain(
     )
     if len(kept) < 2:
         return ChainFit(
-            status=FitStatus.TOO_FEW_POINTS, law=None, edges=None, log_optima=log_optima, errors=errors,
+            status=FitStatus.TOO_FEW_POINTS, law=None, edges=None, model_free=None, log_optima=log_optima, errors=errors,
             draws=nothing, draw_errors=None, jackknife=nothing, failed=0, **base,  # type: ignore[arg-type]
         )  # fmt: skip
     if draw is Draw.NOISE:
@@ -213,6 +217,7 @@ def fit_chain(
             if (edges[0] > floor).all()
             else None
         ),
+        model_free=_model_free(kept, budgets, floor),
         log_optima=log_optima,
         errors=errors,
         draws=draws[whole],
@@ -221,6 +226,15 @@ def fit_chain(
         failed=int((~whole).sum()),
         **base,  # type: ignore[arg-type]
     )
+
+
+def _model_free(kept: list[tuple[Slice, CurveFit]], budgets: Array, floor: float) -> PowerLawFit | None:
+    if any(part.curve.x.min() <= 0 for part, _ in kept):
+        return None
+    found = [convex_optimum(part.curve.x, part.y - part.curve.intercepts(fit.coefficients)) for part, fit in kept]
+    if any(fit.status is not FitStatus.CONVERGED or fit.optimum <= floor for fit in found):
+        return None
+    return fit_power_law(budgets, np.array([fit.optimum for fit in found]), floor=floor)
 
 
 def _noise(kept: list[tuple[Slice, CurveFit]]) -> list[Noise]:

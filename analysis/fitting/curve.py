@@ -64,6 +64,9 @@ class Curve(Protocol):
     def profile(self, coefficients: Array, x: Array) -> Array:
         """Ordinates (m,) of one curve (p,) at any abscissae (m,)."""
 
+    def intercepts(self, coefficients: Array) -> Array:
+        """What to subtract from each ordinate, (n,), so that all lie about one curve (p,): groups may have their own."""
+
     def minimum(self, coefficients: Array) -> tuple[Array, Array]:
         """Abscissa and ordinate of the minimum, each (...). Without one: an end of `axis`, and NaN."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import Akima1DInterpolator, BSpline, PPoly
-from scipy.optimize import lsq_linear
+from scipy.optimize import nnls
 
 from analysis.fitting.intervals import interval
 from analysis.fitting.results import (
@@ -28,7 +28,10 @@ from analysis.fitting.results import (
 )
 
 DRAWS = 400
-"""Repetitions behind an interval."""
+"""Repetitions behind an interval ..."""
+
+FINE = 25
+"""... and the places between two abscissae at which their curves are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +71,8 @@ def akima_optimum(
     u, means, counts = _grouped(x, y)
     if len(u) < 3:
         return _nothing(len(x), u, "Akima")
-    optimum, least = _akima(u, means)
-    drawn = _interval(u, means, counts, _akima, noise, level, rng)
+    optimum, least = _least(Akima1DInterpolator(u, means), u)
+    drawn = _interval(u, means, counts, lambda values: Akima1DInterpolator(u, values.T), noise, level, rng)
     return _made(u, optimum, least, np.zeros(len(u)), len(x), drawn, "Akima")
 
 
@@ -85,9 +88,10 @@ def convex_optimum(
     if len(u) < 4:
         return _nothing(len(x), u, "convex spline")
     spline = _ConvexSpline(u, counts)
-    optimum, least, residuals = spline.fit(means)
-    drawn = _interval(u, means, counts, lambda _, values: spline.fit(values)[:2], noise, level, rng)
-    return _made(u, optimum, least, residuals, len(x), drawn, "convex spline")
+    fitted = spline.fit(means[None])
+    optimum, least = _least(PPoly.from_spline(BSpline(fitted.t, fitted.c[:, 0], 3)), u)
+    drawn = _interval(u, means, counts, spline.fit, noise, level, rng)
+    return _made(u, optimum, least, means - spline.basis @ fitted.c[:, 0], len(x), drawn, "convex spline")
 
 
 def _grouped(x: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -97,11 +101,6 @@ def _grouped(x: Array, y: Array) -> tuple[Array, Array, Array]:
     check_above("x", x, 0.0)
     u, which, counts = np.unique(np.log(x), return_inverse=True, return_counts=True)
     return u, np.bincount(which, weights=y) / counts, counts.astype(float)
-
-
-def _akima(u: Array, y: Array) -> tuple[float, float]:
-    curve = Akima1DInterpolator(u, y)
-    return _least(curve, u)
 
 
 def _least(curve: PPoly, u: Array) -> tuple[float, float]:
@@ -123,32 +122,29 @@ class _ConvexSpline:
         self.knots = u[0] + step * np.arange(-3, pieces + 4)
         size = pieces + 3
         steps = np.arange(size, dtype=float)
+        line = np.stack([np.ones(size), -np.ones(size), steps, -steps], axis=1)  # of either sign, in non-negative parts
         hinges = np.maximum(steps[:, None] - np.arange(1, size - 1), 0.0)
-        self.shapes = np.concatenate([np.ones((size, 1)), steps[:, None], hinges], axis=1)
-        inside = np.clip(u, self.knots[3], self.knots[-4])
-        self.basis = BSpline.design_matrix(inside, self.knots, 3).toarray()
-        self.lower = np.concatenate([[-np.inf, -np.inf], np.zeros(size - 2)])
+        self.shapes = np.concatenate([line, hinges], axis=1)
+        self.basis = BSpline.design_matrix(np.clip(u, self.knots[3], self.knots[-4]), self.knots, 3).toarray()
+        self.design = (self.basis @ self.shapes) * self.root[:, None]
 
-    def fit(self, y: Array) -> tuple[float, float, Array]:
-        """Place and value of the minimum, and residuals."""
-        level, scale = float(y.mean()), float(np.ptp(y)) or 1.0
-        solved = lsq_linear(
-            (self.basis @ self.shapes) * self.root[:, None], (y - level) / scale * self.root, (self.lower, np.inf)
-        )
-        coefficients = level + scale * (self.shapes @ solved.x)
-        place, value = _least(PPoly.from_spline(BSpline(self.knots, coefficients, 3)), self.u)
-        return place, value, y - self.basis @ coefficients
+    def fit(self, y: Array) -> BSpline:
+        """The best spline for each row of y (r, n), one column of coefficients each."""
+        level, scale = y.mean(axis=1, keepdims=True), np.maximum(np.ptp(y, axis=1, keepdims=True), 1e-300)
+        solved = np.array([nnls(self.design, row * self.root)[0] for row in (y - level) / scale])
+        return BSpline(self.knots, (level + scale * (solved @ self.shapes.T)).T, 3)
 
 
 def _interval(
     u: Array,
     y: Array,
     counts: Array,
-    optimum: Callable[[Array, Array], tuple[float, float]],
+    fit: Callable[[Array], Callable[[Array], Array]],
     noise: Noise | None,
     level: float,
     rng: np.random.Generator | None,
 ) -> Interval:
+    """Percentiles of the optimum; `fit` turns ordinates (r, n) into curves, evaluated to (m, r)."""
     check_level(level)
     if noise is None:
         return UNKNOWN
@@ -157,8 +153,8 @@ def _interval(
     rng = rng or np.random.default_rng(0)
     scale = noise.sd * np.sqrt(noise.dof / rng.chisquare(noise.dof, DRAWS))
     repeated = y + scale[:, None] * rng.standard_normal((DRAWS, len(u))) / np.sqrt(counts)
-    places = np.array([optimum(u, row)[0] for row in repeated])
-    low, high = interval(places, level)
+    fine = np.linspace(u[0], u[-1], FINE * (len(u) - 1) + 1)
+    low, high = interval(fine[np.argmin(fit(repeated)(fine), axis=0)], level)
     return Interval(
         low=float(np.exp(low)) if low > u[0] else -np.inf,
         high=float(np.exp(high)) if high < u[-1] else np.inf,

@@ -6,7 +6,6 @@ from analysis.fitting.intervals import fieller
 from analysis.fitting.linear import LeastSquares
 from analysis.fitting.results import Array, check_above, check_points
 
-
 ROUNDING = 1e-13
 """Curvature over the data, relative to the ordinates, that is not told from none."""
 
@@ -64,6 +63,10 @@ class Parabola:
         """See `Curve.profile`."""
         u = self._to_u(x) - self._centre
         return np.asarray(coefficients[0] + coefficients[1] * u + coefficients[2] * u**2)
+
+    def intercepts(self, coefficients: Array) -> Array:
+        """See `Curve.intercepts`: there is one group."""
+        return np.zeros((*coefficients.shape[:-1], len(self.x)))
 
     def minimum(self, coefficients: Array) -> tuple[Array, Array]:
         """See `Curve.minimum`; a curve without one is put at the end of the axis that it falls towards at x0."""

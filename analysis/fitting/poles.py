@@ -26,6 +26,7 @@ from analysis.fitting.results import (
     FitError,
     FitStatus,
     Interval,
+    check_above,
     check_level,
     check_points,
 )
@@ -171,6 +172,8 @@ class _Search:
         self.free = len(self.names)
         self.middle = (np.log(NEAREST) + np.log(FURTHEST)) / 2  # s is counted from here
         self.reach = (np.log(FURTHEST) - np.log(NEAREST)) / 2
+        if floor is not None:
+            check_above("x", x, floor)
         if ceiling is not None and not ceiling > self.high:
             raise FitError(f"a ceiling of {ceiling:g} with x up to {self.high:g}: it must lie above all of them")
 

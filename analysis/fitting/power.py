@@ -284,9 +284,7 @@ def _held_out(x: Array, y: Array, floor: float, weights: Array | None, noise_rat
     kept = used & ~largest
     if len(np.unique(x[kept])) < 2:
         return None
-    law = solve_power_laws(
-        x[kept], y[kept], floor=floor, weights=None if weights is None else weights[kept]
-    )
+    law = solve_power_laws(x[kept], y[kept], floor=floor, weights=None if weights is None else weights[kept])
     if noise_ratio is not None:
         u, v = np.log(x[kept] / law.reference), np.log(y[kept] - floor)
         law = _orthogonal(u, v, law, noise_ratio, 0, LEVEL)[0]

@@ -21,7 +21,6 @@ from analysis.fitting.losses import LogHuber
 from analysis.fitting.newton import Solved, Terms, minimise
 from analysis.fitting.results import LEVEL, Array, FitError, Interval
 
-
 APPROACH = 6
 """Steps after which a second start is compared with where the first one ended ..."""
 

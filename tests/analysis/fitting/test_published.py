@@ -150,7 +150,9 @@ def test_step_law():
     batch = fit_power_law(near["D"], near["bs"] * 2048)
     assert np.log(batch.coefficient) == pytest.approx(-1.56771, abs=1e-5)
     assert batch.exponent == pytest.approx(0.61253, abs=1e-5)
-    assert (batch.intervals["exponent"].low, batch.intervals["exponent"].high) == pytest.approx((0.541, 0.684), abs=2e-3)
+    assert (batch.intervals["exponent"].low, batch.intervals["exponent"].high) == pytest.approx(
+        (0.541, 0.684), abs=2e-3
+    )
     band = fit_band({"D": near["D"]}, near["bs"] * 2048)
     assert band.held == 1
     assert band.exponents["D"] == pytest.approx(batch.exponent, abs=0.1)
