@@ -28,7 +28,7 @@ from analysis.fitting.results import (
     check_points,
 )
 
-DRAWS = 2000
+DRAWS = 1000
 """Repetitions behind the intervals."""
 
 GOLDEN = (math.sqrt(5) - 1) / 2

@@ -44,12 +44,13 @@ def profile_intervals(fit: AdditiveFit, level: float = LEVEL) -> dict[str, Inter
     variables = np.stack(list(fit.variables.values()))
     count, quantile = len(variables), float(stdtrit(fit.dof, (1 + level) / 2))
     at_centre = Terms.of(variables)
-    at_one = Terms(log_x=np.log(variables), centre=np.zeros(count))  # an A_i is a coordinate only here
-    scales = list(range(1, 1 + count))
-    others = [0, *range(1 + count, 1 + 2 * count)]
     ends = np.empty((1 + 2 * count, 2))
+    others = [0, *range(1 + count, 1 + 2 * count)]
     ends[others] = _Profile(fit, at_centre, quantile).bounds(others)
-    ends[scales] = _Profile(fit, at_one, quantile).bounds(scales)
+    for index in range(count):  # A_i is a coordinate where ln x_i counts from 1; the other variables stay centred
+        shift = np.where(np.arange(count) == index, at_centre.centre, 0.0)
+        terms = Terms(log_x=at_centre.log_x + shift[:, None], centre=at_centre.centre - shift)
+        ends[[1 + index]] = _Profile(fit, terms, quantile).bounds([1 + index])
     with np.errstate(over="ignore"):
         ends[: 1 + count] = np.where(ends[: 1 + count] <= VANISHED + 1, 0.0, np.exp(ends[: 1 + count]))
     return {
@@ -99,7 +100,10 @@ class _Profile:
             jacobian = jacobian * self.fit.fitted
         weighted = jacobian if self.fit.weights is None else jacobian * self.fit.weights
         covariance = np.linalg.pinv(weighted @ jacobian.T) * self.unit / curvature
-        self.error = np.sqrt(np.maximum(np.diag(covariance), 1e-20))
+        variance = np.maximum(np.diag(covariance), 1e-20)
+        self.error = np.sqrt(variance)
+        self.along = covariance / variance[:, None]
+        """Row j: how all parameters move, to first order, when parameter j moves by 1 and the fit stays the best."""
 
     def bounds(self, indices: list[int]) -> Array:
         """Lower and upper bound of each parameter in `indices`, shape (len(indices), 2)."""
@@ -117,7 +121,8 @@ class _Profile:
         open_rows = rows
         for _ in range(ROUNDS):
             now = open_rows
-            trial = inside[now].copy()
+            moved = side[now] * (distance[now] - inner[now])
+            trial = inside[now] + moved[:, None] * self.along[index[now]]
             trial[np.arange(len(now)), index[now]] = start[now] + side[now] * distance[now]
             weights = None if self.fit.weights is None else np.tile(self.fit.weights, (len(now), 1))
             found = minimise(
