@@ -67,7 +67,7 @@ def curves() -> Any:
     rng = np.random.default_rng(3)
     figure, axes = panels(2, width=3.6)
     x, fine = np.array([6.6, 7.0, 8.0, 9.0, 11.0, 14.0]), np.linspace(6.4, 15, 300)
-    for axis, sd, title in zip(axes, (0.002, 0.02), ("Resolved", "Hidden by noise: open above"), strict=True):
+    for axis, sd, title in zip(axes, (0.002, 0.02), ("Resolved", "Hidden by noise: open on both sides"), strict=True):
         truth = HyperbolaTruth(a=0.06, b=0.012, intercept=2.9, floor=6.0, sd=sd)
         y = truth.observe(x, rng, 1)[0]
         curve = FlooredHyperbola(x, 6.0)
@@ -90,7 +90,7 @@ def bias() -> Any:
     figure, (left, right) = panels(2, width=3.6)
     truth = SurfaceTruth(params_exponent=0.25, params_scale=60.0)
     best = float(truth.optimum(1e20))
-    params, tokens = isoflop(1e20, 2 * best, np.geomspace(1 / 8, 8, 13))
+    params, tokens = isoflop(1e20, best, np.geomspace(1 / 12, 12, 13))
     loss = truth(params, tokens)
     curve = ParabolaInLog(params)
     fit = fit_curve(curve, loss)
@@ -101,7 +101,10 @@ def bias() -> Any:
     left.axvline(fit.optimum / best, color=ORANGE, lw=0.8)
     left.axvline(convex_optimum(params, loss).optimum / best, color=GREEN, lw=0.8, label="convex spline")
     left.axvline(1, color=TRUTH, ls="--", lw=0.8)
-    left.set(xscale="log", xlabel="N / true optimum", ylabel="loss", title="A slice centred at twice the optimum")
+    left.set(xscale="log", xlabel="N / true optimum", ylabel="loss", title="A centred slice, 12 times each way",
+             xlim=(0.4, 2.6), ylim=(2.5, 2.55))  # fmt: skip
+    left.set_xticks([0.5, 1, 2], ["0.5", "1", "2"])
+    left.minorticks_off()
     left.legend(fontsize=7)
     widths = np.linspace(0.2, 2.4, 12)
     for offset, colour in ((-0.7, PURPLE), (0.0, BLUE), (0.7, ORANGE)):
@@ -179,7 +182,7 @@ def chains() -> Any:
     slices = []
     for index, budget in enumerate(budgets):
         excess = 1.8 * (budget / 1e20) ** -0.07
-        truth = HyperbolaTruth(a=0.012 * excess**2, b=0.012, intercept=3.4 - 0.15 * index, floor=6.0, sd=0.001)
+        truth = HyperbolaTruth(a=0.012 * excess**2, b=0.012, intercept=3.4 - 0.15 * index, floor=6.0, sd=0.003)
         slices.append(Slice(at=budget, curve=FlooredHyperbola(x, 6.0), y=truth.observe(x, rng, 1)[0]))
     chain = fit_chain(slices, floor=6.0)
     fine = np.linspace(6.3, 14.5, 200)

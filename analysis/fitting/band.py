@@ -59,6 +59,8 @@ class BandFit:
     intervals: dict[str, Interval]
     """Of ``centre`` and of the exponent under its variable's name, for points spread evenly over the true band; only with
     one variable and all points held."""
+    unit: str
+    """Of y, and so of `centre`; an exponent has none."""
 
     @property
     def points(self) -> int:
@@ -73,7 +75,9 @@ class BandFit:
         )
 
 
-def fit_band(variables: Mapping[str, Array], y: Array, *, coverage: float = 1.0, level: float = LEVEL) -> BandFit:
+def fit_band(
+    variables: Mapping[str, Array], y: Array, *, coverage: float = 1.0, level: float = LEVEL, unit: str = ""
+) -> BandFit:
     """The narrowest band that holds at least the share `coverage` of the points.
 
     Args:
@@ -81,6 +85,7 @@ def fit_band(variables: Mapping[str, Array], y: Array, *, coverage: float = 1.0,
         y: shape (n,), positive.
         coverage: above 0, at most 1; below 1 only with one variable.
         level: of the intervals.
+        unit: of y, for print.
 
     Raises:
         FitError: a value is impossible, lengths differ, or a share is asked for with several variables.
@@ -114,6 +119,7 @@ def fit_band(variables: Mapping[str, Array], y: Array, *, coverage: float = 1.0,
             held=nothing,
             residuals=np.full(len(v), np.nan),
             intervals=dict.fromkeys(("centre", *columns), UNKNOWN),
+            unit=unit,
         )
     slopes = _programme(u, v) if coverage == 1 else _share(u[0], v, math.ceil(coverage * len(v) - 1e-9))
     rest = v - slopes @ u
@@ -136,6 +142,7 @@ def fit_band(variables: Mapping[str, Array], y: Array, *, coverage: float = 1.0,
         held=float((np.abs(rest - middle) <= half * (1 + 1e-9) + 1e-12).mean()),
         residuals=rest - middle,
         intervals=intervals,
+        unit=unit,
     )
 
 

@@ -146,6 +146,10 @@ class FlooredHyperbola(_TwoBranches):
         """Where the curve's pole is: no abscissa can be there or below."""
         return self.axis[0]
 
+    def units(self, x: str, y: str) -> tuple[str, ...]:
+        """See `Curve.units`."""
+        return f"{y} {x}".strip(), f"{y or '1'}/{x}" if x else y, *[y] * len(self.groups)
+
     @property
     def constants(self) -> dict[str, float]:
         """The floor, and the group that each intercept belongs to."""
@@ -191,6 +195,10 @@ class TwoPoles(_TwoBranches):
             raise FitError(f"x holds {x.max():g}: every value must be below {ceiling:g}; leave such points out")
         self.axis = (floor, ceiling)
         super().__init__(x, self._branches(x), group)
+
+    def units(self, x: str, y: str) -> tuple[str, ...]:
+        """See `Curve.units`."""
+        return f"{y} {x}".strip(), f"{y} {x}".strip(), *[y] * len(self.groups)
 
     @property
     def constants(self) -> dict[str, float]:

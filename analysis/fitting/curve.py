@@ -48,6 +48,9 @@ class Curve(Protocol):
     covariance: Array
     """Of the coefficients without sign constraints, for noise of variance 1, shape (p, p); if identifiable."""
 
+    def units(self, x: str, y: str) -> tuple[str, ...]:
+        """Units of the coefficients, from those of x and y."""
+
     @property
     def constants(self) -> dict[str, float]:
         """What else the formula needs besides its coefficients, by name."""
@@ -84,7 +87,13 @@ class Curve(Protocol):
 
 
 def fit_curve(
-    curve: Curve, y: Array, *, tolerance: float = 1e-3, noise: Noise | None = None, level: float = LEVEL
+    curve: Curve,
+    y: Array,
+    *,
+    tolerance: float = 1e-3,
+    noise: Noise | None = None,
+    level: float = LEVEL,
+    units: tuple[str, str] = ("", ""),
 ) -> CurveFit:
     """Least squares of `curve` against `y`.
 
@@ -94,6 +103,7 @@ def fit_curve(
         tolerance: the band's height above the minimum, relative to it.
         noise: of one observation, where it is measured; None: the scatter about the curve.
         level: of the intervals.
+        units: of x and y, for print.
 
     Raises:
         FitError: `y` is not finite or not as long as the curve's abscissae, or `tolerance` is not above 0.
@@ -105,6 +115,7 @@ def fit_curve(
         raise FitError(f"a band of relative height {tolerance:g}: it must be above 0")
     sampled = (float(curve.x.min()), float(curve.x.max()))
     names = (*curve.names, "optimum", "minimum")
+    named = (*curve.units(*units), *units)
     if curve.dof < 0 or not curve.identifiable:
         nothing = float("nan")
         return CurveFit(
@@ -120,6 +131,7 @@ def fit_curve(
             dof=max(curve.dof, 0),
             sampled=sampled,
             intervals=dict.fromkeys(names, UNKNOWN),
+            units=named,
         )
     coefficients = curve.solve(y)
     fitted = curve.values(coefficients)
@@ -140,6 +152,7 @@ def fit_curve(
         dof=curve.dof,
         sampled=sampled,
         intervals=_intervals(curve, y, noise, level) if noise or curve.dof else dict.fromkeys(names, UNKNOWN),
+        units=named,
     )
 
 

@@ -95,10 +95,11 @@ def derivatives(
     terms: Terms, prepared: Array, loss: Loss, parameters: Array, weights: Array | None = None
 ) -> tuple[Array, Array, Array]:
     """Objective (batch,), gradient (batch, p) and Hessian (batch, p, p)."""
-    parts = [
-        _derivatives(terms, _rows(prepared, part), loss, parameters[part], _rows(weights, part))
-        for part in _chunks(len(parameters), CHUNK)
-    ]
+    with np.errstate(over="ignore", invalid="ignore"):  # a step too far overflows, and is then no better
+        parts = [
+            _derivatives(terms, _rows(prepared, part), loss, parameters[part], _rows(weights, part))
+            for part in _chunks(len(parameters), CHUNK)
+        ]
     if len(parts) == 1:
         return parts[0]
     value, gradient, hessian = (np.concatenate(column) for column in zip(*parts, strict=True))

@@ -42,6 +42,10 @@ class Parabola:
     def _from_u(self, u: Array) -> Array:
         return np.asarray(u)
 
+    def units(self, x: str, y: str) -> tuple[str, ...]:
+        """See `Curve.units`."""
+        return y, _per(y, x), _per(y, x, "^2")
+
     @property
     def constants(self) -> dict[str, float]:
         """x0, in the unit of x."""
@@ -114,6 +118,10 @@ class Parabola:
         return bool(coefficients[2] == 0 and coefficients[1] != 0)
 
 
+def _per(y: str, x: str, power: str = "") -> str:
+    return f"{y or '1'}/{x}{power}" if x else y
+
+
 class ParabolaInLog(Parabola):
     """y = c0 + c1 u + c2 u^2 with u = ln(x/x0); the IsoFLOP curve of Hoffmann et al. (2022), section 3.2."""
 
@@ -128,3 +136,7 @@ class ParabolaInLog(Parabola):
     def optimum_error(self, coefficients: Array, covariance: Array) -> Array:
         """See `Curve.optimum_error`: u is the logarithm."""
         return np.asarray(self._vertex_error(coefficients, covariance) * self.minimum(coefficients)[0])
+
+    def units(self, x: str, y: str) -> tuple[str, ...]:
+        """See `Curve.units`: a logarithm has none."""
+        return y, y, y

@@ -47,6 +47,8 @@ class ProductLawFit:
     """Of (ln at_reference, exponents), shape (1 + k, 1 + k)."""
     intervals: dict[str, Interval]
     """Of the exponents under their variables' names, of ``at_reference`` and of ``coefficient``; by Student's t."""
+    unit: str
+    """Of y, and so of `at_reference`; an exponent has none."""
 
     @property
     def points(self) -> int:
@@ -79,7 +81,7 @@ class ProductLawFit:
 
 
 def fit_product_law(
-    variables: Mapping[str, Array], y: Array, *, weights: Array | None = None, level: float = LEVEL
+    variables: Mapping[str, Array], y: Array, *, weights: Array | None = None, level: float = LEVEL, unit: str = ""
 ) -> ProductLawFit:
     """Least squares of ln y on the logarithms of `variables`.
 
@@ -88,6 +90,7 @@ def fit_product_law(
         y: shape (n,), positive.
         weights: shape (n,), inverse variances in logarithms up to a factor; None: all equal.
         level: of the intervals.
+        unit: of y, for print.
 
     Raises:
         FitError: a value is impossible, lengths differ, or there is no variable.
@@ -120,6 +123,7 @@ def fit_product_law(
             dof=dof,
             covariance=np.full((len(names) - 1, len(names) - 1), np.nan),
             intervals=dict.fromkeys(names, UNKNOWN),
+            unit=unit,
         )
     solved = squares.solve(np.log(y))
     residuals = np.log(y) - squares.design @ solved
@@ -143,4 +147,5 @@ def fit_product_law(
         dof=dof,
         covariance=covariance,
         intervals=intervals,
+        unit=unit,
     )

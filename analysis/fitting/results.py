@@ -143,11 +143,22 @@ class CurveFit:
     intervals: dict[str, Interval]
     """Of the coefficients by name, and of ``optimum`` and ``minimum``. They take the curve's form for granted, and hold for
     the coefficients without sign constraints."""
+    units: tuple[str, ...]
+    """Of what `intervals` has, in its order."""
 
     @property
     def points(self) -> int:
         """n."""
         return len(self.fitted)
+
+    @property
+    def named(self) -> dict[str, Coefficient]:
+        """Coefficients, ``optimum`` and ``minimum`` by name, with unit and interval."""
+        values = (*self.coefficients.tolist(), self.optimum, self.minimum)
+        return {
+            name: Coefficient(value=value, unit=unit, interval=interval)
+            for (name, interval), value, unit in zip(self.intervals.items(), values, self.units, strict=True)
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -198,3 +198,15 @@ def test_trouble_is_a_status():
 def test_impossible_input_raises(call):
     with pytest.raises(FitError):
         call()
+
+
+def test_coefficients_have_units():
+    fit = fit_curve(FlooredHyperbola(DENSITIES, 6.0), HYPERBOLA(DENSITIES), units=("FLOPs", "nats"))
+    assert {name: of.unit for name, of in fit.named.items()} == {
+        "a": "nats FLOPs", "b": "nats/FLOPs", "c0": "nats", "optimum": "FLOPs", "minimum": "nats",
+    }  # fmt: skip
+    assert fit.named["optimum"].value == fit.optimum
+    log = fit_curve(ParabolaInLog(SIZES), PARABOLA(SIZES), units=("FLOPs", "nats"))
+    assert {of.unit for name, of in log.named.items() if name.startswith("c")} == {"nats"}
+    plain = fit_curve(Parabola(SIZES), PARABOLA(SIZES), units=("FLOPs", "nats"))
+    assert plain.named["c2"].unit == "nats/FLOPs^2"
