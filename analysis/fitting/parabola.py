@@ -138,5 +138,6 @@ class ParabolaInLog(Parabola):
         return np.asarray(self._vertex_error(coefficients, covariance) * self.minimum(coefficients)[0])
 
     def units(self, x: str, y: str) -> tuple[str, ...]:
-        """See `Curve.units`: a logarithm has none."""
+        """See `Curve.units`."""
+        del x  # a logarithm has no unit
         return y, y, y

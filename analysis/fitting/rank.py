@@ -6,7 +6,6 @@ rank_agreement(proxy_loss, least_loss).spearman.value, .p_value, .interval
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from scipy.special import ndtri
 
 from analysis.fitting.results import LEVEL, UNKNOWN, Array, FitStatus, Interval, check_level, check_points
@@ -60,6 +59,8 @@ def rank_agreement(x: Array, y: Array, *, level: float = LEVEL) -> RankAgreement
     Raises:
         FitError: a value is not finite, or lengths differ.
     """
+    from scipy import stats  # half a second, which the other fits need not wait for
+
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     check_points(x=x, y=y)
     check_level(level)

@@ -19,7 +19,8 @@ from analysis.fitting import (
     fit_surface,
 )
 from analysis.fitting.additive import centred
-from analysis.fitting.newton import Terms, objective
+from analysis.fitting.newton import Terms, minimise, objective
+from analysis.fitting.starts import projected_starts
 from tests.analysis.fitting.published import chinchilla, table
 
 
@@ -84,6 +85,23 @@ def test_gemstones_objectives():
         there = objective(terms, prepared, loss, centred(theirs[None], terms))[0]
         assert there == pytest.approx(row.objective, abs=6e-11), row
         assert fit_additive(variables, subset["final_loss"], loss=loss).objective <= there + 1e-12, row
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delta", [1e-3, 1e-4])
+@pytest.mark.parametrize("subset", ["hot", "cool_end", "lr_ablation_hot"])
+def test_no_start_of_the_whole_grid_ends_lower(subset, delta):
+    """`fit_additive` polishes a few starts: with four variables and nine parameters too, none of the others is better."""
+    points = table("gemstones")
+    points = points[points["subset"] == subset]
+    variables = {name: points[name].to_numpy(dtype=float) for name in GEMSTONES["width_depth_parameters"]}
+    fit = fit_additive(variables, points["final_loss"], loss=LogHuber(delta=delta))
+    terms = Terms.of(np.stack(list(variables.values())))
+    found = projected_starts(terms, fit.y)
+    for factor in (100.0, 10.0, 1.0):
+        loss = LogHuber(delta=factor * delta)
+        found = minimise(terms, loss.prepare(fit.y), loss, found).parameters
+    assert fit.objective <= objective(terms, fit.loss.prepare(fit.y), fit.loss, found).min() * (1 + 1e-9)
 
 
 def test_a_shape_law_without_a_constant_says_so():
