@@ -16,7 +16,7 @@ import numpy as np
 
 from analysis.fitting.edges import EQUAL
 from analysis.fitting.losses import LogHuber, Loss, Squares
-from analysis.fitting.newton import Solved, Terms, minimise, objective
+from analysis.fitting.newton import VANISHED, Solved, Terms, minimise, objective
 from analysis.fitting.results import Array, Coefficient, FitError, FitStatus, Interval, check_above, check_points
 from analysis.fitting.starts import projected_starts
 
@@ -225,11 +225,13 @@ def _distinct(found: Solved) -> Array:
 
 
 def natural(parameters: Array) -> Array:
-    """E, A_i, a_i of shape (batch, 1 + 2k) from ln E, ln A_i, a_i."""
+    """E, A_i, a_i of shape (batch, 1 + 2k) from ln E, ln A_i, a_i; a vanished E is 0."""
+    values = parameters.copy()
     count = (parameters.shape[1] - 1) // 2
     with np.errstate(over="ignore"):
-        logs = np.exp(parameters[:, : 1 + count])
-    return np.concatenate([np.where(parameters[:, : 1 + count] <= -50, 0.0, logs), parameters[:, 1 + count :]], axis=1)
+        values[:, : 1 + count] = np.exp(parameters[:, : 1 + count])
+    values[parameters[:, 0] <= VANISHED + 10, 0] = 0.0  # on its way to the bound
+    return values
 
 
 def centred(parameters: Array, terms: Terms) -> Array:
@@ -258,8 +260,8 @@ def _check(columns: dict[str, Array], y: Array, weights: Array | None) -> None:
     for name, column in {**columns, "y": y}.items():
         check_above(name, column, 0.0)
     if weights is not None:
-        check_points(weights=np.asarray(weights), y=y)
-        if np.min(weights) < 0 or not np.any(weights):
+        check_points(weights=weights, y=y)
+        if weights.min() < 0 or not weights.any():
             raise FitError("weights must be at least 0, and one of them above it")
 
 

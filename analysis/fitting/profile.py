@@ -52,7 +52,7 @@ def profile_intervals(fit: AdditiveFit, level: float = LEVEL) -> dict[str, Inter
         terms = Terms(log_x=at_centre.log_x + shift[:, None], centre=at_centre.centre - shift)
         ends[[1 + index]] = _Profile(fit, terms, quantile).bounds([1 + index])
     with np.errstate(over="ignore"):
-        ends[: 1 + count] = np.where(ends[: 1 + count] <= VANISHED + 1, 0.0, np.exp(ends[: 1 + count]))
+        ends[: 1 + count] = np.exp(ends[: 1 + count])
     return {
         name: Interval(low=float(low), high=float(high), level=level, method=method)
         for name, (low, high) in zip(fit.names, ends, strict=True)
