@@ -78,7 +78,9 @@ def noise_unit(fit: AdditiveFit) -> tuple[float, float]:
     # A fit with a small delta passes through about as many points as it has parameters: they say nothing about density.
     share = max(within - len(fit.parameters), 0.5) / fit.dof
     curvature = min(share * delta / width, 1.0)
-    return squares / curvature, curvature
+    # Huber's correction for few points (1981, section 7.6), capped: for a small delta it overshoots, as coverage shows.
+    few = 1 + len(fit.parameters) / len(residuals) * min((1 - curvature) / curvature, 1.0)
+    return few * squares / curvature, curvature
 
 
 @dataclass
