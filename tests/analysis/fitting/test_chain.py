@@ -67,11 +67,11 @@ def test_studentised_is_what_noise_gets():
 
 def test_error_of_the_law_is_that_of_many_experiments():
     """The standard error behind the studentised interval, against the spread of laws of repeated experiments."""
-    laws = [fit_chain(slices(0.001, seed), floor=6.0, resamples=2).law.exponent for seed in range(250)]
+    laws = [fit_chain(slices(0.001, seed), floor=6.0, resamples=2).law.exponent for seed in range(120)]
     chain = fit_chain(slices(0.001, noise=Noise(sd=0.001, dof=1000, source="known")), floor=6.0, resamples=4000)
     rows = chain._line()[0]
-    assert np.sqrt(chain.errors**2 @ rows**2) == pytest.approx(np.std(laws), rel=0.15)
-    assert (chain.draws @ rows).std() == pytest.approx(np.std(laws), rel=0.15)
+    assert np.sqrt(chain.errors**2 @ rows**2) == pytest.approx(np.std(laws), rel=0.25)
+    assert (chain.draws @ rows).std() == pytest.approx(np.std(laws), rel=0.25)
 
 
 def test_measured_noise_is_used_and_scatter_is_pooled():
