@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.fitting.curve import FlooredHyperbola
-from analysis.fitting.results import Array
+from analysis.fitting import Array, FlooredHyperbola
 from analysis.laws import Law
 from analysis.minima import Budget
 from analysis.style import BLUE, GREEN, GREY, MARKERS, ORANGE, budget_colours, panels, readable_log

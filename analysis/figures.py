@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from analysis.curve_figures import draw_isoflop, draw_m_over_na
-from analysis.fitting.bootstrap import interval
+from analysis.fitting import interval
 from analysis.laws import M_OVER_NA_FLOOR, Law
 from analysis.relations import Relation
 from analysis.style import BLUE, GREY, ORANGE, STYLE, budget_colours, log_budgets, panels, readable_log

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.fitting.curve import Curve, FlooredHyperbola, ParabolaInLog
-from analysis.fitting.results import Array
+from analysis.fitting import Array, Curve, FlooredHyperbola, ParabolaInLog
 from analysis.minima import Bootstrap, Budget, find_minimum
 from analysis.noise import SeedNoise, seed_noise
 from analysis.relations import Relation, fit_relation

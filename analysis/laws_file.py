@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from analysis.fitting.bootstrap import LEVEL
+from analysis.fitting import LEVEL
 from analysis.laws import Law
 from analysis.minima import Bootstrap, Budget
 from analysis.noise import SeedNoise

@@ -12,9 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.fitting.bootstrap import LEVEL, interval, resample_minimum
-from analysis.fitting.curve import Curve, fit_curve
-from analysis.fitting.results import Array, CurveFit, FitStatus, Noise, Resamples
+from analysis.fitting import (
+    LEVEL,
+    Array,
+    Curve,
+    CurveFit,
+    FitStatus,
+    Noise,
+    Resamples,
+    fit_curve,
+    interval,
+    resample_minimum,
+)
 from analysis.noise import SeedNoise
 from analysis.text import scientific
 

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.fitting.bootstrap import interval
-from analysis.fitting.power import PowerLaw, fit_power_law
-from analysis.fitting.results import Array
+from analysis.fitting import Array, PowerLaw, interval, solve_power_laws
 from analysis.minima import SUSPICIOUS
 
 
@@ -100,8 +98,8 @@ def fit_relation(
     order = np.argsort(compute)
     compute, optimum, draws = compute[order], optimum[order], draws[:, order]
     whole = (np.isfinite(draws) & (draws > floor)).all(axis=1)
-    law = fit_power_law(compute, optimum, floor=floor)
-    drawn = fit_power_law(compute, draws[whole], floor=floor)
+    law = solve_power_laws(compute, optimum, floor=floor)
+    drawn = solve_power_laws(compute, draws[whole], floor=floor)
     failed = int((~whole).sum())
     flags = []
     if len(compute) == 2:
@@ -115,8 +113,8 @@ def fit_relation(
         )
     left_out = None
     if len(compute) > 2:
-        earlier = fit_power_law(compute[:-1], optimum[:-1], floor=floor)(compute[-1])
-        low, high = interval(fit_power_law(compute[:-1], draws[whole, :-1], floor=floor)(compute[-1]))
+        earlier = solve_power_laws(compute[:-1], optimum[:-1], floor=floor)(compute[-1])
+        low, high = interval(solve_power_laws(compute[:-1], draws[whole, :-1], floor=floor)(compute[-1]))
         predicted = Prediction(compute=float(compute[-1]), value=float(earlier), low=low, high=high, extrapolated=True)
         left_out = LeftOut(predicted=predicted, optimum=float(optimum[-1]))
     return Relation(

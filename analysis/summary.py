@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.fitting.curve import FlooredHyperbola
+from analysis.fitting import FlooredHyperbola
 from analysis.laws import Law
 from analysis.minima import Budget, claimed_level
 from analysis.noise import SeedNoise

@@ -10,9 +10,6 @@ import numpy as np
 from analysis.fitting.curve import Curve
 from analysis.fitting.results import Array, CurveFit, FitError, Noise, Resamples
 
-LEVEL = 0.95
-"""Coverage that every interval claims."""
-
 
 def draw_noise(rng: np.random.Generator, noise: Noise, resamples: int, points: int) -> Array:
     """Noise of shape (resamples, points), whose standard deviation differs between resamples as `noise` is uncertain.
@@ -48,19 +45,3 @@ def resample_minimum(
         failed=int((~inside).sum()),
         noise=noise,
     )
-
-
-def interval(draws: Array, level: float = LEVEL) -> tuple[float, float]:
-    """The central interval that holds `level` of `draws` (shape (r,)), which may contain infinities but no NaN.
-
-    It takes draws as they are, outward: an average of a number and an infinity would mean nothing.
-
-    Raises:
-        FitError: there are no draws, or one is NaN.
-    """
-    if not len(draws) or np.isnan(draws).any():
-        raise FitError(f"an interval of {len(draws)} draws, {int(np.isnan(draws).sum())} of them NaN: leave those out")
-    tail = (1 - level) / 2
-    low = np.quantile(draws, tail, method="lower")
-    high = np.quantile(draws, 1 - tail, method="higher")
-    return float(low), float(high)

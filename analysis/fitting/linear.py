@@ -20,6 +20,7 @@ class LeastSquares:
         """
         self.design = design
         points, coefficients = design.shape
+        weights = None if weights is None else np.asarray(weights, dtype=float)
         if weights is not None and (not np.isfinite(weights).all() or weights.min() < 0):
             raise FitError("weights must be finite and not negative; leave points of unknown weight out")
         root = np.ones(points) if weights is None else np.sqrt(weights)
@@ -36,6 +37,9 @@ class LeastSquares:
         if self.full_rank:
             inverse = (right.T / singular) @ left.T  # (p, n)
             self._solution = (inverse / scale[:, None] * root).T
+            unscaled = right.T / singular / scale[:, None]
+            self.covariance = unscaled @ unscaled.T
+            """(X'WX)^-1, shape (p, p): times the variance of an observation of weight 1, the coefficients' covariance."""
 
     def solve(self, y: Array) -> Array:
         """Coefficients of shape (..., p) for `y` of shape (..., n).

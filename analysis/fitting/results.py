@@ -15,16 +15,25 @@ from harness.errors import HarnessError
 type Array = NDArray[np.float64]
 """Any array of floats; docstrings give its shape."""
 
+type Mask = NDArray[np.bool_]
+"""Any array of yes and no."""
+
 
 class FitError(HarnessError):
     """The input of a fit is impossible: NaN, lengths that differ, or a logarithm of a number that is not positive."""
 
 
 class FitStatus(Enum):
-    """How a fit of a curve with a minimum ended."""
+    """How a fit ended. Everything but `CONVERGED` is a reason to look before using the numbers."""
 
     CONVERGED = "converged"
-    """One minimum, inside the data."""
+    """As asked: of a curve, one minimum inside the data."""
+    AT_BOUND = "at a bound"
+    """A coefficient ended where its range ends: a term has vanished, or a pole lies at the data or infinitely far."""
+    AMBIGUOUS = "two different optima fit equally well"
+    """Another optimum, with other parameters, has an objective within 1%."""
+    NOT_CONVERGED = "not converged"
+    """The optimiser stopped before its tolerance."""
     EDGE = "minimum at the edge of the data or outside"
     """The curve falls or rises over the whole sampled range."""
     NO_MINIMUM = "no minimum"
@@ -33,6 +42,77 @@ class FitStatus(Enum):
     """The points do not determine the coefficients: too few distinct abscissae."""
     TOO_FEW_POINTS = "too few points"
     """Fewer points than coefficients."""
+
+
+LEVEL = 0.95
+"""Coverage that every interval claims unless told otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A confidence interval; an end that the data leave open is infinite."""
+
+    low: float
+    high: float
+    level: float
+    """Share of repetitions of the experiment whose intervals hold the truth."""
+    method: str
+    """How it was found: t, Fieller, profile, percentile, BCa, studentised ..."""
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coefficient:
+    """A fitted number with its unit."""
+
+    value: float
+    unit: str
+    """Empty for a pure number, or where the caller named no units."""
+    interval: Interval
+    """NaN at both ends where nothing measures the noise."""
+
+
+UNKNOWN = Interval(low=float("nan"), high=float("nan"), level=float("nan"), method="none: nothing measures the noise")
+"""The interval of a fit without residual degrees of freedom, or without residuals beyond rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A law's value where it may not have been measured."""
+
+    value: float
+    law: Interval
+    """Of the law itself there."""
+    observation: Interval
+    """Of one more observation there: of the law, and of the noise about it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """What a law fitted without the largest abscissa (budget) says about it."""
+
+    at: float
+    """That abscissa."""
+    predicted: float
+    observed: float
+    """The mean, where it was observed more than once."""
+
+    @property
+    def relative_error(self) -> float:
+        """Predicted over observed, less 1."""
+        return self.predicted / self.observed - 1
+
+
+def check_level(level: float) -> None:
+    """Refuse a coverage that is no probability.
+
+    Raises:
+        FitError: it is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise FitError(f"a level of {level:g}: it must lie between 0 and 1, for example 0.95")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +132,33 @@ class CurveFit:
     """Relative height of the band above the minimum."""
     fitted: Array
     """Shape (n,)."""
+    residuals: Array
+    """Shape (n,): ordinates less `fitted`."""
     residual_sd: float
     """Square root of the residual sum of squares over `dof`; NaN where `dof` is 0."""
     dof: int
     """Points less coefficients."""
     sampled: tuple[float, float]
     """Smallest and largest abscissa."""
+    intervals: dict[str, Interval]
+    """Of the coefficients by name, and of ``optimum`` and ``minimum``. They take the curve's form for granted, and hold for
+    the coefficients without sign constraints."""
+    units: tuple[str, ...]
+    """Of what `intervals` has, in its order."""
+
+    @property
+    def points(self) -> int:
+        """n."""
+        return len(self.fitted)
+
+    @property
+    def named(self) -> dict[str, Coefficient]:
+        """Coefficients, ``optimum`` and ``minimum`` by name, with unit and interval."""
+        values = (*self.coefficients.tolist(), self.optimum, self.minimum)
+        return {
+            name: Coefficient(value=value, unit=unit, interval=interval)
+            for (name, interval), value, unit in zip(self.intervals.items(), values, self.units, strict=True)
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar, nnls
+from scipy.special import stdtrit
 
-from analysis.fitting.curve import FlooredHyperbola, ParabolaInLog, fit_curve
-from analysis.fitting.results import FitError, FitStatus
+from analysis.fitting import (
+    FitError,
+    FitStatus,
+    FlooredHyperbola,
+    Noise,
+    Parabola,
+    ParabolaInLog,
+    TwoPoles,
+    fit_curve,
+)
 from analysis.fitting.simulate import HyperbolaTruth, ParabolaTruth
 
 SIZES = 1e8 * 2.0 ** np.arange(5)
@@ -28,6 +37,80 @@ def test_hyperbola_recovers_truth_and_agrees_with_a_numerical_minimum():
     numerical = minimize_scalar(HYPERBOLA, bounds=(6.01, 20), method="bounded", options={"xatol": 1e-10})
     assert fit.optimum == pytest.approx(numerical.x, rel=1e-6)
     assert HYPERBOLA(np.array(fit.band)) == pytest.approx([1.001 * numerical.fun] * 2, rel=1e-9)
+
+
+def test_two_poles_recover_truth_and_agree_with_a_numerical_minimum():
+    def truth(x):
+        return 0.2 / (x - 6) + 0.4 / (30 - x) + 2
+
+    fit = fit_curve(TwoPoles(DENSITIES, 6.0, 30.0), truth(DENSITIES), tolerance=1e-3)
+    assert fit.coefficients == pytest.approx([0.2, 0.4, 2.0], rel=1e-8)
+    numerical = minimize_scalar(truth, bounds=(6.01, 29.9), method="bounded", options={"xatol": 1e-10})
+    assert fit.optimum == pytest.approx(numerical.x, rel=1e-6)
+    assert fit.minimum == pytest.approx(numerical.fun, rel=1e-9)
+    assert truth(np.array(fit.band)) == pytest.approx([1.001 * numerical.fun] * 2, rel=1e-9)
+
+
+def test_parabola_in_x_itself():
+    x = np.array([-2.0, -1.0, 0.5, 1.0, 3.0])
+    fit = fit_curve(Parabola(x), 1 + 0.3 * (x - 0.7) ** 2, tolerance=0.1)
+    assert (fit.optimum, fit.minimum) == pytest.approx((0.7, 1.0))
+    assert fit.band == pytest.approx((0.7 - np.sqrt(1 / 3), 0.7 + np.sqrt(1 / 3)))
+    assert fit_curve(Parabola(x), 1 - 0.3 * (x - 0.7) ** 2).status is FitStatus.NO_MINIMUM
+    assert fit_curve(Parabola(x), np.full(5, 3.0)).status is FitStatus.NO_MINIMUM
+
+
+CURVES = {
+    "log parabola": ParabolaInLog,
+    "parabola": Parabola,
+    "hyperbola": lambda x: FlooredHyperbola(x, 6.0),
+    "two poles": lambda x: TwoPoles(x, 6.0, 30.0),
+    "groups": lambda x: FlooredHyperbola(x, 6.0, np.arange(len(x)) % 2),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_fieller_inverts_the_test_that_the_slope_is_zero(name):
+    """At each end of the interval the slope of the free curve is just significant, whatever the curve's formula."""
+    x = np.concatenate([DENSITIES, DENSITIES + 0.3])
+    y = HYPERBOLA(x) + 0.002 * np.random.default_rng(7).standard_normal(12)
+    curve = CURVES[name](x)
+    fit = fit_curve(curve, y)
+    free = curve.solve_free(y)
+    covariance = curve.covariance * fit.residual_sd**2
+    for end in (fit.intervals["optimum"].low, fit.intervals["optimum"].high):
+        step = 1e-5 * end
+        rows = [
+            np.array([float(curve.profile(unit, np.array([at]))[0]) for unit in np.eye(len(free))])
+            for at in (end - step, end + step)
+        ]
+        slope = (rows[1] - rows[0]) / (2 * step)
+        t = abs(slope @ free) / np.sqrt(slope @ covariance @ slope)
+        assert t == pytest.approx(stdtrit(curve.dof, 0.975), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_first_order_error_of_the_optimum_is_the_spread_of_small_repetitions(name):
+    x = np.concatenate([DENSITIES, DENSITIES + 0.3])
+    curve = CURVES[name](x)
+    fit = fit_curve(curve, HYPERBOLA(x))
+    draws = curve.solve(fit.fitted + 1e-5 * np.random.default_rng(1).standard_normal((4000, 12)))
+    error = curve.optimum_error(fit.coefficients, curve.covariance * 1e-10)
+    assert float(error) == pytest.approx(curve.minimum(draws)[0].std(), rel=0.05)
+
+
+def test_measured_noise_takes_the_place_of_the_scatter():
+    y = HYPERBOLA(DENSITIES[[0, 2, 4]])
+    curve = FlooredHyperbola(DENSITIES[[0, 2, 4]], 6.0)
+    assert np.isnan(fit_curve(curve, y).intervals["optimum"].low)
+    interval = fit_curve(curve, y, noise=Noise(sd=0.001, dof=8, source="seeds")).intervals["optimum"]
+    assert interval.low < HYPERBOLA.optimum < interval.high
+
+
+def test_an_optimum_that_noise_hides_is_open():
+    y = HYPERBOLA(DENSITIES) + 0.2 * np.random.default_rng(0).standard_normal(6)
+    interval = fit_curve(FlooredHyperbola(DENSITIES, 6.0), y).intervals["optimum"]
+    assert np.isinf([interval.low, interval.high]).any()
 
 
 def test_groups_share_the_shape_and_keep_their_own_intercepts():
@@ -107,8 +190,23 @@ def test_trouble_is_a_status():
         lambda: fit_curve(ParabolaInLog(SIZES), np.array([1.0, 2.0])),
         lambda: fit_curve(ParabolaInLog(SIZES), np.array([1.0, 2.0, np.nan, 1.0, 1.0])),
         lambda: fit_curve(ParabolaInLog(SIZES), PARABOLA(SIZES), tolerance=0.0),
+        lambda: TwoPoles(DENSITIES, 6.0, 17.0),
+        lambda: TwoPoles(DENSITIES, 7.0, 30.0),
+        lambda: Parabola(np.array([1.0, np.inf])),
     ],
 )
 def test_impossible_input_raises(call):
     with pytest.raises(FitError):
         call()
+
+
+def test_coefficients_have_units():
+    fit = fit_curve(FlooredHyperbola(DENSITIES, 6.0), HYPERBOLA(DENSITIES), units=("FLOPs", "nats"))
+    assert {name: of.unit for name, of in fit.named.items()} == {
+        "a": "nats FLOPs", "b": "nats/FLOPs", "c0": "nats", "optimum": "FLOPs", "minimum": "nats",
+    }  # fmt: skip
+    assert fit.named["optimum"].value == fit.optimum
+    log = fit_curve(ParabolaInLog(SIZES), PARABOLA(SIZES), units=("FLOPs", "nats"))
+    assert {of.unit for name, of in log.named.items() if name.startswith("c")} == {"nats"}
+    plain = fit_curve(Parabola(SIZES), PARABOLA(SIZES), units=("FLOPs", "nats"))
+    assert plain.named["c2"].unit == "nats/FLOPs^2"

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+
+from analysis.fitting import (
+    Draw,
+    FitError,
+    FitStatus,
+    FlooredHyperbola,
+    Method,
+    Noise,
+    ParabolaInLog,
+    Slice,
+    fit_chain,
+    fit_power_law,
+)
+from analysis.fitting.simulate import HyperbolaTruth
+
+BUDGETS = 10.0 ** np.arange(18, 24)
+RATIOS = np.array([6.5, 7.0, 8.0, 9.0, 11.0, 14.0, 18.0])
+EXPONENT = -0.07
+
+
+def excess(budget):
+    return 3.0 * (budget / 1e20) ** EXPONENT
+
+
+def slices(sd, seed=0, noise=None, budgets=BUDGETS, group=None):
+    rng = np.random.default_rng(seed)
+    made = []
+    for budget in budgets:
+        truth = HyperbolaTruth(a=0.012 * excess(budget) ** 2, b=0.012, intercept=2.5, floor=6.0, sd=sd)
+        curve = FlooredHyperbola(RATIOS, 6.0, group)
+        made.append(Slice(at=budget, curve=curve, y=truth.observe(RATIOS, rng, 1)[0], noise=noise))
+    return made
+
+
+def test_exact_runs_give_the_law_and_the_edges_have_laws_too():
+    chain = fit_chain(slices(0.0), floor=6.0, resamples=50)
+    assert chain.law.exponent == pytest.approx(EXPONENT, rel=1e-6)
+    assert chain.law(1e25) == pytest.approx(6 + excess(1e25), rel=1e-6)
+    low, high = chain.edges
+    assert low(1e20) < chain.law(1e20) < high(1e20)
+    assert all(chain.used)
+    assert chain.failed == 0
+
+
+@pytest.mark.parametrize("draw", Draw)
+@pytest.mark.parametrize("method", [Method.PERCENTILE, Method.BCA])
+def test_intervals_hold_the_truth(draw, method):
+    chain = fit_chain(slices(0.0005), floor=6.0, draw=draw)
+    interval = chain.interval("exponent", method=method)
+    assert EXPONENT in interval
+    assert interval.method == method.value
+    assert 6 + excess(1e24) in chain.predict(1e24, method=method)
+    assert excess(chain.law.law.reference) in chain.interval("at_reference", method=method)
+
+
+def test_studentised_is_what_noise_gets():
+    chain = fit_chain(slices(0.0005), floor=6.0)
+    assert chain.interval("exponent").method == "studentised"
+    assert EXPONENT in chain.interval("exponent")
+    runs = fit_chain(slices(0.0005), floor=6.0, draw=Draw.RUNS)
+    assert runs.interval("exponent").method == "BCa"
+    with pytest.raises(FitError, match="no standard errors"):
+        runs.interval("exponent", method=Method.STUDENTISED)
+
+
+def test_error_of_the_law_is_that_of_many_experiments():
+    """The standard error behind the studentised interval, against the spread of laws of repeated experiments."""
+    laws = [fit_chain(slices(0.001, seed), floor=6.0, resamples=2).law.exponent for seed in range(120)]
+    chain = fit_chain(slices(0.001, noise=Noise(sd=0.001, dof=1000, source="known")), floor=6.0, resamples=4000)
+    rows = chain._line()[0]
+    assert np.sqrt(chain.errors**2 @ rows**2) == pytest.approx(np.std(laws), rel=0.25)
+    assert (chain.draws @ rows).std() == pytest.approx(np.std(laws), rel=0.25)
+
+
+def test_measured_noise_is_used_and_scatter_is_pooled():
+    measured = fit_chain(slices(0.0005, noise=Noise(sd=0.05, dof=5, source="seeds")), floor=6.0)
+    assert {of.source for of in measured.noise} == {"seeds"}
+    pooled = fit_chain(slices(0.0005), floor=6.0)
+    assert pooled.noise[0].dof == len(BUDGETS) * (len(RATIOS) - 3)
+    assert pooled.noise[0].sd == pytest.approx(0.0005, rel=0.5)
+    assert measured.failed > pooled.failed == 0
+    assert measured.draws.shape[0] + measured.failed == 1000
+
+
+def test_a_budget_without_a_minimum_is_left_out_and_said_so():
+    made = slices(0.0005)
+    made[2] = Slice(at=made[2].at, curve=made[2].curve, y=2.5 + 0.1 * RATIOS)
+    chain = fit_chain(made, floor=6.0, resamples=100)
+    assert chain.used == (True, True, False, True, True, True)
+    assert len(chain.budgets) == 5
+    assert chain.curves[2].status is FitStatus.EDGE
+
+
+def test_groups_and_order_of_slices():
+    group = np.arange(len(RATIOS)) % 2.0
+    chain = fit_chain(slices(0.0002, group=group), floor=6.0, draw=Draw.RUNS, resamples=200)
+    assert chain.failed < 200
+    turned = fit_chain(slices(0.0005)[::-1], floor=6.0, resamples=50)
+    assert turned.law.exponent == pytest.approx(fit_chain(slices(0.0005), floor=6.0, resamples=50).law.exponent)
+
+
+def test_parabolas_of_a_size_law():
+    rng = np.random.default_rng(3)
+    made = []
+    for budget in (1e18, 1e19, 1e20):
+        best = 1e8 * (budget / 1e18) ** 0.5
+        size = best * np.geomspace(0.3, 3, 7)
+        y = 3 + 0.05 * np.log(size / best) ** 2 + 0.0005 * rng.standard_normal(7)
+        made.append(Slice(at=budget, curve=ParabolaInLog(size), y=y))
+    chain = fit_chain(made)
+    assert 0.5 in chain.interval("exponent")
+    optima = np.array([fit.optimum for fit in chain.curves])
+    assert chain.law.exponent == pytest.approx(fit_power_law(np.array([1e18, 1e19, 1e20]), optima).exponent)
+    assert chain.law.held_out.relative_error == pytest.approx(0, abs=0.2)
+
+
+def test_trouble():
+    one = fit_chain(slices(0.0005, budgets=BUDGETS[:1]), floor=6.0)
+    assert one.status is FitStatus.TOO_FEW_POINTS
+    with pytest.raises(FitError, match="no law"):
+        one.predict(1e24)
+    with pytest.raises(FitError, match="same budget"):
+        fit_chain(slices(0.0005, budgets=np.array([1e18, 1e18])), floor=6.0)
+    with pytest.raises(FitError, match="no coefficient"):
+        fit_chain(slices(0.0005), floor=6.0, resamples=10).interval("slope")
+    exact = [
+        Slice(at=at, curve=FlooredHyperbola(RATIOS[[0, 2, 5]], 6.0), y=np.array([2.8, 2.6, 2.65])) for at in (1.0, 2.0)
+    ]
+    with pytest.raises(FitError, match="repeat a run"):
+        fit_chain(exact, floor=6.0)
+
+
+def test_a_law_without_a_curve_stands_beside_it():
+    x = 6 + np.geomspace(0.5, 14, 15)
+    made = []
+    for budget in BUDGETS:
+        truth = HyperbolaTruth(a=0.012 * excess(budget) ** 2, b=0.012, intercept=2.5, floor=6.0, sd=0.0)
+        made.append(Slice(at=budget, curve=FlooredHyperbola(x, 6.0), y=truth(x)))
+    chain = fit_chain(made, floor=6.0, resamples=10)
+    assert chain.model_free.exponent == pytest.approx(chain.law.exponent, abs=0.02)
