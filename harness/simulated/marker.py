@@ -89,7 +89,7 @@ def refuse_mixture(root: Path, run_ids: Iterable[str], truth: Truth | None) -> N
 
 def _trace(run: RunDirectory) -> str | None:
     """What a real trainer left, or None."""
-    if run.status().attempts:
+    if any(attempt.command for attempt in run.status().attempts):  # without one, a start that came to no program
         return "status.json has attempts"
     for path in (run.metrics_path, run.path / "result.json", run.checkpoints):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):

@@ -214,6 +214,7 @@ def capitals(sequence) -> bool:
     return sum(map(text.count, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")) > sum(map(text.count, b"abcdefghijklmnopqrstuvwxyz"))
 
 
+@pytest.mark.slow
 def test_megatron_draws_from_the_parts_by_weight_and_repeats_nothing(parts, tmp_path):
     """Up to the last sequence that planning allows."""
     data = make_blend({str(parts / "web"): 0.7, str(parts / "code"): 0.3}, tmp_path / "mix", "x")

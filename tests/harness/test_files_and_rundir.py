@@ -115,3 +115,30 @@ def test_the_lease_of_another_machine_lasts_while_its_heart_beats(tmp_path):
             assert second.held()
             with pytest.raises(RunError, match="taken over"):
                 lease.check(now=True)
+
+
+def _enter(directory, barrier, entered):
+    barrier.wait()
+    try:
+        with Lease(directory) as lease:
+            entered.put(lease.token)
+            time.sleep(0.3)
+    except RunError:
+        entered.put(None)
+
+
+def test_of_many_that_find_a_dead_lease_one_takes_it_over(tmp_path):
+    processes = multiprocessing.get_context("fork")
+    for trial in range(10):
+        directory = tmp_path / str(trial)
+        directory.mkdir()
+        holder = {"token": "dead", "host": socket.gethostname(), "pid": 2**22 + 1, "process_start": "1", "attempt": 1}
+        (directory / "lease.json").write_text(json.dumps(holder))
+        barrier, entered = processes.Barrier(4), processes.Queue()
+        children = [processes.Process(target=_enter, args=(directory, barrier, entered)) for _ in range(4)]
+        for child in children:
+            child.start()
+        tokens = [entered.get(timeout=30) for _ in children]
+        for child in children:
+            child.join()
+        assert sum(token is not None for token in tokens) == 1

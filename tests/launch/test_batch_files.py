@@ -80,6 +80,39 @@ def test_a_second_dry_run_replaces_the_first(tmp_path):
     assert {path.name for path in (tmp_path / "slurm" / "dry-sweep").iterdir()} == {"cpu-1.sbatch", "cpu-1.tsv", "logs"}
 
 
+def test_the_planned_layout_holds_where_the_planned_cluster_is_named(tmp_path):
+    words = ["phase=1", "scale=1e18", "m_over_na=9", "n_over_na=22", "cluster=slurm", "cluster.layout.gpus=2"]
+    plan(tmp_path, [*words, "cluster.slurm.account=old"])
+    dry = ["-m", "launch.slurm", "sweep=sweep", f"root={tmp_path}", "dry=true"]
+    for more, file, account in (
+        ([], "2gpu-1", "old"),
+        (["cluster=slurm"], "2gpu-1", None),
+        (["cluster=slurm", "cluster.slurm.account=new"], "2gpu-1", "new"),
+        (["cluster.layout.gpus=4"], "4gpu-1", "old"),
+        (["cluster=h200"], "1gpu-1", None),
+    ):
+        done = command(*dry, *more)
+        assert done.returncode == 0, done.stderr
+        (script,) = (tmp_path / "slurm" / "dry-sweep").glob("*.sbatch")
+        assert script.stem == file, more
+        assert (f"--account={account}" in script.read_text()) == (account is not None)
+
+
+def test_a_dry_run_leaves_what_is_there(tmp_path):
+    plan(tmp_path, [*DEMO, "train=simulated", "train.divergence_rate=1.0"])
+    assert command("-m", "launch.local", "sweep=sweep", f"root={tmp_path}").returncode == 1
+    for run in (tmp_path / "runs").iterdir():
+        (run / "checkpoints").mkdir(exist_ok=True)
+
+    def files():
+        return {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
+
+    before = files()
+    done = command("-m", "launch.slurm", "sweep=sweep", f"root={tmp_path}", "dry=true", "retry=diverged")
+    assert "3 to submit" in done.stdout
+    assert files() == before
+
+
 @pytest.mark.skipif(shutil.which("sbatch") is not None, reason="Slurm is installed here")
 def test_without_slurm_it_says_where_to_run(tmp_path):
     plan(tmp_path, DEMO)

@@ -87,6 +87,7 @@ def test_a_branch_starts_once_its_checkpoint_is_whole_and_not_before(sweep):
     assert why_never(last, active=set()).endswith(f"came to no checkpoint of step {sweep.points[1]}: diverged")
 
 
+@pytest.mark.slow
 def test_with_keep_checkpoints_the_last_one_of_a_trunk_stays(sweep):
     assert sweep.launch("launch.keep_checkpoints=last").returncode == 0
     assert [path.name for path in sweep.trunk.checkpoints.glob("iter_*")] == [f"iter_{sweep.points[-1]:07d}"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 
 from harness.errors import ConfigError, RunError
 from harness.rundir import Attempt, RunDirectory
+from harness.settings import named_cluster
 from launch.batch import _ranges, clock
 from launch.journal import Journal, may_still_come, unsettled
 from launch.options import SlurmOptions, seconds_of
+from launch.slurm import _check_name, _runs_per_node
 from launch.task import exit_code_of, fruitless_attempts, read_command, rendezvous
 from launch.tasks import (
     Array,
@@ -220,6 +223,25 @@ def test_an_sbatch_is_waited_for_while_it_lives(tmp_path):
     assert not may_still_come(entry, late)
     assert may_still_come(replace(entry, host=socket.gethostname() + "-other"), entry.at + 60)
     assert not may_still_come(replace(entry, host=socket.gethostname() + "-other"), entry.at + 80)
+
+
+@pytest.mark.parametrize("name", ['/a"b', "/a'b", "/a$b", "/a`b", "/a\\b", "/a\nb", "/a|b"])
+def test_paths_that_no_batch_file_can_hold_are_refused(name):
+    with pytest.raises(ConfigError, match="cannot be written into a batch file"):
+        _check_name(Path(name))
+    _check_name(Path("/a b/%j/é"))
+
+
+@pytest.mark.parametrize(("runs", "gpus", "whole", "expected"), [(None, 8, False, 1), (None, 8, True, 8), (4, 8, True, 4),
+                         (None, 0, True, 1), (3, 0, False, 3), (9, 8, True, None)])  # fmt: skip
+def test_how_many_runs_share_a_node(runs, gpus, whole, expected):
+    cluster = replace(named_cluster("h100" if gpus else "cpu"), gpus_per_node=gpus)
+    slurm = SlurmOptions(runs_per_node=runs, whole_nodes=whole)
+    if expected is None:
+        with pytest.raises(ConfigError, match="has 8 GPUs"):
+            _runs_per_node(slurm, cluster)
+    else:
+        assert _runs_per_node(slurm, cluster) == expected
 
 
 def test_a_shape_s_array_limits_its_time_by_the_longest_run():

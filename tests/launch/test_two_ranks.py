@@ -55,6 +55,7 @@ def launch(tmp_path, dataset):
     return Launch(tmp_path, dataset[0])
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_every_rank_and_a_later_start_goes_on(launch):
     process = launch.start(400)
     launch.wait_for_steps()

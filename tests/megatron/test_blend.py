@@ -20,6 +20,7 @@ def blend(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_blend_trains_and_resumes_and_refuses_other_weights(blend, tmp_path):
     directory, data = blend
     trainer = Trainer(tmp_path, directory)

@@ -57,6 +57,7 @@ def test_checkpoints_are_saved_by_wall_time_and_only_the_last_is_kept(trained):
     assert steps_saved(everything) == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_save_the_earlier_checkpoint_carries_on(trained):
     trainer, whole, _ = trained
     run = stopped_at_5(trainer, whole, "killed-saving")
@@ -71,6 +72,7 @@ def test_killed_in_the_middle_of_a_save_the_earlier_checkpoint_carries_on(traine
     assert run.result()["final_validation_loss"] == whole.result()["final_validation_loss"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_saving_fails_clearly_and_leaves_the_earlier_checkpoint(trained):
     """No file of the process may grow beyond 40 kB: a checkpoint is larger, everything else a run writes is smaller."""
     trainer, whole, _ = trained

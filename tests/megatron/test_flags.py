@@ -109,7 +109,7 @@ OTHER_BACKBONES = [
     [
         QUICK,
         DEMO,
-        OTHER_BACKBONES,
+        pytest.param(OTHER_BACKBONES, marks=pytest.mark.slow),
         pytest.param(PUBLISHED, marks=pytest.mark.slow),  # 288 experts a layer are many modules: minutes
         pytest.param(OTHER_STUDIES, marks=pytest.mark.slow),
     ],
@@ -182,6 +182,7 @@ for tensor, pipeline, expert, gpus in ((2, 1, 8, 16), (4, 1, 8, 32), (8, 1, 1, 8
 """
 
 
+@pytest.mark.slow
 def test_every_study_and_variant_passes_megatrons_parser():
     done = command("-c", PARSE, timeout=600)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr[-3000:]

@@ -17,6 +17,8 @@ from harness.resources import Layout
 from harness.sweep import plan
 from tests.conftest import command
 
+pytestmark = pytest.mark.slow  # a model of a rank for each: a minute
+
 LAYOUTS = [
     # budget, row of phase 1, and gpus, TP, PP, EP, micro-batch, recomputation
     (1e18, 0, 1, 1, 1, 1, 1, "none"),

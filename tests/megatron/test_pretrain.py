@@ -58,6 +58,7 @@ def test_two_evaluations_of_the_same_weights_give_the_same_number(trained, tmp_p
     assert again.result()["final_validation_loss"] == run.result()["final_validation_loss"]
 
 
+@pytest.mark.slow
 def test_runs_of_other_seeds_are_judged_on_the_same_validation_tokens(trainer, dataset):
     """With a learning rate of (nearly) nothing and one initialisation the validation loss depends on its tokens alone."""
     seen = []

@@ -3,6 +3,7 @@
 import json
 import struct
 
+import pytest
 from wandb.proto import wandb_internal_pb2
 
 from harness.megatron.argv import command, megatron_argv, readable_name
@@ -32,6 +33,7 @@ def records(file) -> list[wandb_internal_pb2.Record]:
     return found
 
 
+@pytest.mark.slow
 def test_two_attempts_are_one_wandb_run(trainer, dataset, monkeypatch):
     experiment = conftest.tiny_experiment(dataset[1])
     run = trainer.prepare(experiment)
