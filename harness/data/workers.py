@@ -110,7 +110,6 @@ def encode_all(pieces: Iterator[Piece], tokenizer: Tokenizer, workers: int) -> I
         for piece in pieces:
             yield encode(piece, tokenizer)
         return
-    before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(tokenizer,)
     )
@@ -128,10 +127,10 @@ def encode_all(pieces: Iterator[Piece], tokenizer: Tokenizer, workers: int) -> I
             "a tokenising process was killed, perhaps for want of memory: what is done is kept, start again with "
             f"fewer than data.workers={workers}"
         ) from error
-    finally:  # after an error or Ctrl-C nobody wants the rest
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        pool.shutdown(wait=False, cancel_futures=True)
+    finally:
+        # after an error or Ctrl-C nobody wants the rest; the pieces under way (a moment's work) end by themselves: a worker that is
+        # killed while it hands over a result leaves half of it in the pipe, and this process would wait for the other half for ever
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def count_workers(wanted: int | None, pieces: int) -> int:
