@@ -83,7 +83,10 @@ class Path:
         """ln C, ln(value - floor) and its slope at each point."""
         ts = [math.log(compute) for compute, _ in self.points]
         ys = [math.log(value - self.floor) for _, value in self.points]
-        rises = [(high - low) / (after - before) for (before, after), (low, high) in zip(pairwise(ts), pairwise(ys), strict=True)]
+        rises = [
+            (high - low) / (after - before)
+            for (before, after), (low, high) in zip(pairwise(ts), pairwise(ys), strict=True)
+        ]
         inner = [2 * a * b / (a + b) if a * b > 0 else 0.0 for a, b in pairwise(rises)]
         return ts, ys, [rises[0], *inner, rises[-1]]
 

@@ -49,7 +49,9 @@ class Holistic:
     n_over_na_stiffness: Curve
     """Nats a token."""
     hidden_size_optimum: Curve
-    """d_opt at the optimal (M, M/N_a, N/N_a) of the budget."""
+    """d_opt at the optimal M and M/N_a of the budget and `hidden_size_n_over_na`."""
+    hidden_size_n_over_na: float
+    """The N/N_a that it is stated for: 22 in phase 2 at every budget, whatever the optimum. Bounds as of `n_over_na_optimum`."""
     hidden_size_elasticity: float
     """How d_opt of other architectures goes with their least feasible width: 1, in proportion; 0, not at all."""
     hidden_size_stiffness: Curve
@@ -71,6 +73,11 @@ class Holistic:
                 raise ConfigError(f"train.truth.{name}={value}: a finite number of at least {least:g} is wanted")
         if not isinstance(self.reducible, Power) or not self.reducible.exponent < 0:
             raise ConfigError("train.truth.reducible: a law (value, at, exponent) with an exponent below 0 is wanted")
+        if not self.hidden_size_n_over_na < self.n_over_na_bound:
+            raise ConfigError(
+                f"train.truth.hidden_size_n_over_na={self.hidden_size_n_over_na:g}: it must be below n_over_na_bound "
+                f"({self.n_over_na_bound:g})"
+            )
         law = self.flops_per_token_optimum
         if not isinstance(law, Power) or not 0 < law.exponent < 1:
             raise ConfigError(
@@ -135,8 +142,7 @@ class Holistic:
 
     def best_n_over_na(self, backbone: Backbone, compute: float) -> float:
         """The optimum of N/N_a on `backbone`."""
-        share = (self.n_over_na_optimum(compute) - 1) / (self.n_over_na_bound - 1)
-        return 1 + share * (backbone.max_n_over_na - 1)
+        return self._on_backbone(backbone, self.n_over_na_optimum(compute))
 
     def n_over_na_penalty(self, backbone: Backbone, compute: float, n_over_na: float) -> float:
         """a / (x - 1) + b / (bound - x) less its least value (F.4), nats a token."""
@@ -148,7 +154,7 @@ class Holistic:
         """d_opt of architectures with M `m` FLOPs a token, N_a `active` and N `total` parameters."""
         m_opt = self._m_opt(compute)
         active_opt = m_opt / self.m_over_na_optimum(compute)
-        total_opt = active_opt * self.best_n_over_na(backbone, compute)
+        total_opt = active_opt * self._on_backbone(backbone, self.hidden_size_n_over_na)
         there = least_width(backbone, m, active, total)
         at_optimum = least_width(backbone, m_opt, active_opt, total_opt)
         return self.hidden_size_optimum(compute) * float((there / at_optimum) ** self.hidden_size_elasticity)
@@ -200,6 +206,10 @@ class Holistic:
             "batch_size": {"batch_tokens": line(self.batch_tokens_optimum)},
         }
 
+    def _on_backbone(self, backbone: Backbone, n_over_na: float) -> float:
+        """A stated N/N_a as the same share of the way from 1 to the bound of `backbone`."""
+        return 1 + (n_over_na - 1) / (self.n_over_na_bound - 1) * (backbone.max_n_over_na - 1)
+
     @property
     def _m_opt(self) -> Power:
         assert isinstance(self.flops_per_token_optimum, Power)
@@ -215,6 +225,7 @@ NUMBERS = {
     "noise": 0.0,
     "floor": 0.0,
     "n_over_na_bound": 1.000001,
+    "hidden_size_n_over_na": 1.000001,
     "hidden_size_elasticity": -10.0,
     "learning_rate_stiffness": 0.0,
     "batch_tokens_stiffness": 0.0,

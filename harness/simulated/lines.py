@@ -30,7 +30,9 @@ def line_through(true: Callable[[float], float], budgets: Sequence[float], floor
     x = [math.log(compute) for compute in budgets]
     y = [math.log(true(compute) - floor) for compute in budgets]
     x_mean, y_mean = math.fsum(x) / len(x), math.fsum(y) / len(y)
-    slope = math.fsum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True)) / math.fsum((a - x_mean) ** 2 for a in x)
+    slope = math.fsum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True)) / math.fsum(
+        (a - x_mean) ** 2 for a in x
+    )
     start = y_mean - slope * x_mean
     misfit = max(abs(b - start - slope * a) for a, b in zip(x, y, strict=True))
     return Line(coefficient=math.exp(start), exponent=slope, floor=floor, misfit=misfit)
