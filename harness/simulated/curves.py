@@ -3,9 +3,9 @@
     read_curve({"value": 0.04368, "at": 1, "exponent": 0.5437}, "train.truth.x")      0.04368 C^0.5437
     read_curve([[1e18, 10.973], [3e18, 9.907]], "train.truth.x", floor=6)             through these points, above 6
 
-A path is a monotone cubic in ln C and ln(value - floor) (Fritsch and Carlson 1980, with the slopes of Brodlie's harmonic mean):
-once continuously differentiable, without a bump between points, and beyond its ends the power law of its end slope. Through two points
-it is the power law of value - floor itself.
+A path is a monotone cubic in ln C and ln(value - floor) (Fritsch and Carlson 1980; slopes by harmonic means):
+once continuously differentiable, without a bump between points, and beyond its ends the power law of its end slope. Through
+two points it is the power law of value - floor itself.
 """
 
 import math

@@ -25,7 +25,7 @@ BAND = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Holistic:
-    """E + K (C / C0)^-gamma (a e^(-alpha u) + (1 - a) e^(beta u)) + penalties of M/N_a, N/N_a, d, learning rate and batch + noise."""
+    """E + K (C / C0)^-gamma (a e^(-alpha u) + (1 - a) e^(beta u)), penalties of M/N_a, N/N_a, d and hyperparameters, noise."""
 
     FORM: ClassVar[str] = "holistic"
 

@@ -24,8 +24,8 @@ class Line:
 def line_through(true: Callable[[float], float], budgets: Sequence[float], floor: float = 0.0) -> Line:
     """The straight line in logarithms nearest to `true` at `budgets` (two or more, FLOPs), by unweighted least squares.
 
-    It is what a refit tends to as noise vanishes. Where the truth is no such law, a refit that weighs budgets tends to a slightly other
-    line: `Line.misfit` bounds by how much.
+    It is what a refit tends to as noise vanishes. Where the truth is no such law, a refit that weighs budgets tends to a
+    slightly other line: `Line.misfit` bounds by how much.
     """
     x = [math.log(compute) for compute in budgets]
     y = [math.log(true(compute) - floor) for compute in budgets]

@@ -1,7 +1,7 @@
-"""The paper's statements, checked on the truths themselves by dense evaluation: numbers come from the planner's own configuration.
+"""The paper's statements, checked on the truths by dense evaluation; numbers come from the planner's own configuration.
 
-Numbers that no configuration holds are cited from the paper: Table 3 (section 4.3), F.4 (optima and flatness of N/N_a), section 5.3 and 6
-(bands), E (width ratio).
+Numbers that no configuration holds are cited from the paper: Table 3 (section 4.3), F.4 (N/N_a), sections 5.3 and 6 (bands), E (width
+ratio).
 """
 
 import dataclasses
@@ -155,7 +155,7 @@ def test_the_best_n_over_na_are_those_of_f4_and_the_loss_is_flat_from_18_to_25(p
 
 
 def test_along_n_over_na_and_m_over_na_it_has_the_forms_that_are_fitted(paper, holistic):
-    """a / (x - 1) + b / (bound - x) + c and a / (x - 6) + b x + c are linear in a, b, c: nothing is left of a least-squares fit."""
+    """a / (x - 1) + b / (bound - x) + c and a / (x - 6) + b x + c are linear in a, b, c: a fit leaves nothing."""
     compute, backbone = paper.scales[2].compute, paper.backbone(paper.scales[2])
     x = np.linspace(8, 31, 50)
     forms = np.stack([1 / (x - 1), 1 / (backbone.max_n_over_na - x), np.ones_like(x)], axis=1)
@@ -213,9 +213,11 @@ def test_the_best_width_at_the_optima_is_a_power_law_whose_band_widens(paper, ho
         total = active * stated[scale.compute]
         # at phase 2's (M, N_a, N), whatever the heads; M of Table 2 is the law's to its four digits
         best.append(holistic.best_hidden_size(backbone, scale.compute, scale.flops_per_token, active, total))
-        d = np.linspace(0.4, 2, 160_001) * best[-1]
+        law_width = holistic.hidden_size_optimum(scale.compute)
+        d = np.linspace(0.4, 2, 160_001) * law_width
         loss = (
-            holistic.least_loss(scale.compute) + holistic.hidden_size_stiffness(scale.compute) * (d / best[-1] - 1) ** 2
+            holistic.least_loss(scale.compute)
+            + holistic.hidden_size_stiffness(scale.compute) * (d / law_width - 1) ** 2
         )
         band = d[loss <= loss.min() * 1.001]
         assert holistic.hidden_size_band(scale.compute) == pytest.approx((band[0], band[-1]), rel=1e-4)
