@@ -1,6 +1,6 @@
 """The paper's statements, checked on the truths by dense evaluation; numbers come from the planner's own configuration.
 
-Numbers that no configuration holds are cited from the paper: Table 3 (section 4.3), F.4 (N/N_a), sections 5.3 and 6 (bands), E (width
+Numbers that no configuration holds are cited from the paper: Table 3 (4.3), F.4 (N/N_a), 5.3 and 6 (bands), E (width
 ratio).
 """
 
