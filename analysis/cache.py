@@ -1,11 +1,11 @@
 """What was read of files, kept for the next time: only what changed is read again.
 
     cache = Cache(root / ".collected.json")
-    facts = cache.remember("run 1f2e", [path, other], read)      read() where a file changed, came or went; else what it gave last time
+    facts = cache.remember("run 1f2e", [path, other], read)      read() where a file changed, came or went; else as last time
     cache.save()
 
-A file counts as changed when its time, size or inode did. The cache may be removed at any time; a torn one, or one of another version, is
-none. What `read` returns must survive JSON.
+A file counts as changed when its time, size or inode did. The cache may be removed at any time; a torn one, or one of another
+version, is none. What `read` returns must survive JSON.
 """
 
 import contextlib

@@ -4,8 +4,8 @@
     table[table.left_out.isna()]                             # what laws may use
     write_losses(table, Path("runs_root"))                   # losses.parquet and losses.csv
 
-A run is used when its status is done, its final validation loss is finite, its tokens and FLOPs are those planned to within 1%, and its
-data is that of the others. Runs that were not planned here (W&B, TensorBoard, logs, CSV): `analysis.sources`.
+A run is used when its status is done, its final validation loss is finite, its tokens and FLOPs are those planned to within 1%,
+and its data is that of the others. Runs that were not planned here (W&B, TensorBoard, logs, CSV): `analysis.sources`.
 """
 
 import hashlib
@@ -255,3 +255,15 @@ def _recipe(experiment: Any) -> str | None:
         elif isinstance(rest.get(key[0]), dict):
             rest[key[0]].pop(key[1], None)
     return hashlib.sha256(canonical_json(rest).encode()).hexdigest()[:8]
+
+
+def main() -> None:
+    """Entry point of ``python -m analysis.collect``: see `analysis.collecting`."""
+    from analysis.collecting import task
+    from harness.cli import run
+
+    run("collect", task)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""What every collection ends with: rows that must not stand beside the others are left out, kinds are kept apart, the table is written."""
+"""How every collection ends: rows that must not stand beside the others are left out, kinds kept apart, the table written."""
 
 import io
 import math
