@@ -92,7 +92,10 @@ def _foreign_rows(config: DictConfig, root: Path) -> list[dict[str, Any]]:
         from analysis.sources.csv_table import Mapping, read_csv
 
         mapping = Mapping(
-            columns=values["columns"], factors=values["factors"], loss_unit=values["loss_unit"], where=values["where"]
+            columns=values["columns"],
+            factors=values["factors"],
+            loss_unit=values["loss_unit"],
+            where=values["where"] or {},
         )
         return read_csv(path, mapping, reading)
     cache = Cache(root / CACHE)

@@ -4,7 +4,9 @@ Printed losses have seven digits. Several attempts in one file, or one log an at
 """
 
 import re
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from analysis.cache import Cache
 from analysis.sources.record import ARGUMENTS, Record, argument, kept, merged
@@ -32,9 +34,7 @@ def read_logs(path: Path, cache: Cache) -> list[Record]:
     found = []
     for file in files:
         name = str(file.relative_to(base))
-        value = cache.remember(
-            f"log {file.resolve()}", [file], lambda file=file, name=name: read_log(file, name).plain()
-        )  # type: ignore[misc]
+        value = cache.remember(f"log {file.resolve()}", [file], partial(_plain, file, name))
         record = Record.from_plain(value)
         if record.arguments or record.training:
             found.append(record)
@@ -46,6 +46,10 @@ def read_logs(path: Path, cache: Cache) -> list[Record]:
     for record in found:
         attempts.setdefault(str(record.arguments.get("save") or record.place), []).append(record)
     return [merged(one) for one in attempts.values()]
+
+
+def _plain(file: Path, name: str) -> dict[str, Any]:
+    return read_log(file, name).plain()
 
 
 def read_log(file: Path, name: str) -> Record:

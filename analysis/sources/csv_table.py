@@ -1,6 +1,9 @@
 """Any CSV of runs, a row each, by a mapping of our columns to its own.
 
-read_csv(path, Mapping(columns={"final_validation_loss": "loss", "flops_per_token": "params"}, factors={"flops_per_token": 6}), Reading())
+    mapping = Mapping(columns={"final_validation_loss": "loss", "flops_per_token": "params"}, factors={"flops_per_token": 6})
+    read_csv(path, mapping, Reading())
+
+Rows that cannot be used are kept, with the reason.
 """
 
 import csv
@@ -98,7 +101,8 @@ def read_csv(path: Path, mapping: Mapping, reading: Reading) -> list[dict[str, A
             raise ConfigError(
                 f"where.{column}: no such column{nearest(column, header)} (there are {', '.join(header)})"
             )
-    rows, first = [], {}
+    rows: list[dict[str, Any]] = []
+    first: dict[str, int] = {}
     for index, row in enumerate(theirs, start=1):
         if any(row[column] != str(value) for column, value in mapping.where.items()):
             continue

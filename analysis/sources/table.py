@@ -52,7 +52,8 @@ class Reading:
 
 def rows_of(records: Sequence[Record], reading: Reading, source: str) -> list[dict[str, Any]]:
     """A row a record, sorted by run id; of equal runs the first that can be used is."""
-    rows, first = [], {}
+    rows: list[dict[str, Any]] = []
+    first: dict[str, str] = {}
     for record in sorted(records, key=lambda record: record.run_id):
         row = _row(record, reading, source)
         same = megatron_model.identity(record.arguments)

@@ -3,6 +3,7 @@
 Megatron writes its arguments as text, the training loss as "lm loss" and the evaluation as "lm loss validation".
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,22 @@ def read_event_files(path: Path, cache: Cache) -> list[Record]:
         value = cache.remember(
             f"tensorboard {directory.resolve()} {len(files)}",
             files,
-            lambda directory=directory, name=name: read_directory(directory, name).plain(),  # type: ignore[misc]
+            partial(_plain, directory, name),
         )
         records.append(Record.from_plain(value))
     return records
 
 
+def _plain(directory: Path, name: str) -> dict[str, Any]:
+    return read_directory(directory, name).plain()
+
+
 def read_directory(directory: Path, name: str) -> Record:
     """The run whose event files `directory` holds, under the id `name`. Of a step that was made twice, the later counts."""
     try:
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+            EventAccumulator,
+        )
     except ImportError as error:
         raise HarnessError("source=tensorboard needs tensorboard: pip install 'moe-scaling-harness[train]'") from error
     everything = {"scalars": 0, "tensors": 0}

@@ -32,20 +32,21 @@ def read_records(path: Path) -> Iterator[Any]:
         HarnessError: it is no such log, or wandb is not installed.
     """
     try:
-        from wandb.proto import wandb_internal_pb2
+        import wandb.proto.wandb_internal_pb2 as messages
     except ImportError as error:
         raise HarnessError("source=wandb_offline needs wandb: pip install 'moe-scaling-harness[train]'") from error
     content = path.read_bytes()
     if not content.startswith(HEADER):
         raise HarnessError(f"{path} is no transaction log of W&B: it begins with {content[:4]!r}, not {HEADER!r}")
     for message in _messages(content):
-        record = wandb_internal_pb2.Record()
+        record: Any = messages.Record()  # type: ignore[attr-defined]
         record.ParseFromString(message)
         yield record
 
 
 def _messages(content: bytes) -> Iterator[bytes]:
-    position, parts = HEADER_BYTES, []
+    position = HEADER_BYTES
+    parts: list[bytes] = []
     while position < len(content):
         left = BLOCK - position % BLOCK
         if left < CHUNK.size:  # too short for a chunk: the block is filled with zeros

@@ -5,6 +5,7 @@ All attempts of a run have its id, and are merged; the configuration holds Megat
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def read_offline(path: Path, cache: Cache, *, project: str | None = None, group:
     runs: dict[tuple[str, str], list[Record]] = {}
     others = set()
     for file in files:
-        value = cache.remember(f"wandb {file.resolve()}", [file], lambda file=file: read_file(file))  # type: ignore[misc]
+        value = cache.remember(f"wandb {file.resolve()}", [file], partial(read_file, file))
         if project not in (None, value["project"]) or group not in (None, value["group"]):
             others.add(f"{value['project']}/{value['group']}")
             continue
