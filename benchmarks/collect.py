@@ -1,8 +1,8 @@
 """How long it takes to collect 10,000 runs, first and again: ``python benchmarks/collect.py [runs]``.
 
-The root is generated: phase 1 planned with train=simulated, its rows repeated under other run ids; 90% of the runs are done, 5% run, 3%
-failed, 2% are not begun. Each run has the files of a trained one (status, result, experiment). Budgets: 10 s for the first collection, on
-two cores that nobody else uses; processor time, which others do not touch, is printed too. Files lie in the system's cache.
+The root is generated: a real sweep's table, its rows repeated under other run ids; 90% of the runs are done, 5% run, 3% failed, 2% are
+not begun. Each has the files of a trained one (status, result, experiment). Budget: 10 s for the first collection, on two cores that
+nobody else uses; processor time, which others do not touch, is printed too. Files lie in the system's cache.
 """
 
 import csv
@@ -67,9 +67,9 @@ def write_result(root: Path, row: dict[str, str], loss: float) -> None:
     tokens = int(row["tokens"])
     result = {
         "schema": 1, "final_validation_loss": loss, "final_training_loss": loss, "tokens": tokens,
-        "realised_compute": float(row["flops_per_token"]) * tokens, "wall_seconds": 3600.0, "tokens_per_second": 1e6, "mfu": 0.4,
-        "megatron_flops": float(row["megatron_flops_per_token"]) * tokens, "versions": {"megatron-core": "0.19.2", "torch": "2.6"},
-        "simulated": False,
+        "realised_compute": float(row["flops_per_token"]) * tokens, "wall_seconds": 3600.0, "mfu": 0.4,
+        "megatron_flops": float(row["megatron_flops_per_token"]) * tokens, "tokens_per_second": 1e6,
+        "versions": {"megatron-core": "0.19.2", "torch": "2.6"}, "simulated": False,
     }  # fmt: skip
     (root / "runs" / row["run_id"] / "result.json").write_text(json.dumps(result, indent=2))
 
@@ -105,9 +105,8 @@ def main() -> None:
         start = time.perf_counter()
         written = write_losses(table, root)
         sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.1f} MB" for path in [*written, root / CACHE])
-        print(
-            f"{'writing both':<18}{time.perf_counter() - start:9.2f}\n{len(table):,} rows, {table.left_out.isna().sum():,} usable; {sizes}"
-        )
+        print(f"{'writing both':<18}{time.perf_counter() - start:9.2f}")
+        print(f"{len(table):,} rows, {table.left_out.isna().sum():,} usable; {sizes}")
 
 
 if __name__ == "__main__":
