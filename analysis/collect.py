@@ -4,24 +4,32 @@
     table[table.left_out.isna()]                             # what laws may use
     write_losses(table, Path("runs_root"))                   # losses.parquet and losses.csv
 
-A run is used when its status is done, its final validation loss is finite, and it trained on the tokens planned.
+A run is used when its status is done, its final validation loss is finite, its tokens and FLOPs are those planned to within 1%,
+and its data is that of the others. Runs that were not planned here (W&B, TensorBoard, logs, CSV): `analysis.sources`.
 """
 
 import hashlib
-import io
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis.cache import Cache
+from analysis.losses import TOLERANCE, LeftOutError, finish, number, off_plan, write_losses
 from harness.errors import HarnessError, nearest
-from harness.files import canonical_json, read_json, write_atomically
+from harness.files import canonical_json, read_json
 from harness.simulated.marker import MARKER
 from harness.sweepfile import SIMULATED, read_experiments, sweep_names
 from harness.trunks import TRUNK
+
+__all__ = ["LeftOutError", "choose_sweeps", "collect", "write_losses"]
+
+CACHE = ".collected.json"
+"""File under the root with what was read; it may be removed at any time."""
 
 TEXT_COLUMNS = ("run_id", "study", "marks", "trunk")
 """Columns that stay text, whatever they look like: twelve hexadecimal digits may read as a number."""
@@ -84,40 +92,32 @@ def choose_sweeps(root: Path, wanted: str | Sequence[Any] | None) -> list[str]:
     return sorted(set(names))
 
 
-def collect(root: Path, sweeps: Sequence[str]) -> pd.DataFrame:
+def collect(root: Path, sweeps: Sequence[str], *, strict: bool = False) -> pd.DataFrame:
     """One row for each (run, study) of `sweeps` but trunks, sorted by study, compute, flops_per_token, n_over_na and run id.
 
     Added to the sweep's columns: ``sweep`` (names, joined by a comma), ``state``, ``left_out`` (the reason, or None),
-    those of `RESULT_NUMBERS`, ``trained_tokens``, ``simulated``, ``versions`` (JSON) and ``recipe`` (hash of what the
-    runs of one curve must share: data, backbone, initialisation ...; None without experiment.json).
+    those of `RESULT_NUMBERS`, ``trained_tokens``, ``simulated``, ``versions`` (JSON), ``recipe`` (hash of what the
+    runs of one curve must share: data, backbone, initialisation ...; None without experiment.json) and ``data`` (digest of the
+    data manifest). docs/collecting.md has all columns with units. What was read is kept in ``<root>/.collected.json``.
 
     Raises:
         HarnessError: a sweep's table is unreadable, lacks a column, or holds no row; or some runs were trained and others
             simulated.
+        LeftOutError: `strict`, and a run cannot be used.
     """
-    planned = pd.concat([_read_sweep(root, name) for name in sweeps], ignore_index=True)
+    cache = Cache(root / CACHE)
+    planned = pd.concat([_read_sweep(root, name, cache) for name in sweeps], ignore_index=True)
     planned = planned[planned["study"] != TRUNK]  # the stable phase of its branches, and no point of any law
-    rows = [_with_result(root, row) for row in _without_repeats(planned.to_dict("records"))]
-    _refuse_mixture(rows)
-    table = pd.DataFrame(rows)
-    order = ["study", "compute", "flops_per_token", "n_over_na", "run_id"]
-    return table.sort_values(order, kind="stable").reset_index(drop=True)
+    rows = [_with_result(root, row, cache) for row in _without_repeats(planned.to_dict("records"))]
+    cache.save()
+    return finish(rows, strict=strict)
 
 
-def write_losses(table: pd.DataFrame, root: Path) -> list[Path]:
-    """Write losses.parquet and losses.csv under `root`, each atomically; returns their paths."""
-    parquet, csv = root / "losses.parquet", root / "losses.csv"
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    write_atomically(parquet, buffer.getvalue())
-    write_atomically(csv, table.to_csv(index=False))
-    return [parquet, csv]
-
-
-def _read_sweep(root: Path, name: str) -> pd.DataFrame:
+def _read_sweep(root: Path, name: str, cache: Cache) -> pd.DataFrame:
     path = root / "sweeps" / f"{name}.csv"
-    if path.with_suffix(".jsonl").exists() or path.with_suffix(".yaml").exists():
-        read_experiments(root, name)  # part of a sweep must not pass for the whole
+    files = [path, path.with_suffix(".jsonl"), path.with_suffix(".yaml")]
+    if any(file.exists() for file in files[1:]):  # part of a sweep must not pass for the whole
+        cache.remember(f"sweep {name}", files, lambda: len(read_experiments(root, name)))
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, object))
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -159,36 +159,46 @@ def _without_repeats(rows: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
     return [*kept.values(), *clashes]
 
 
-def _with_result(root: Path, row: dict[Any, Any]) -> dict[Any, Any]:
-    directory = root / "runs" / row["run_id"]
-    state, trouble = _state(directory)
-    result = read_json(directory / "result.json")
-    held = result if isinstance(result, dict) else {}
-    simulated = bool(held.get("simulated", False)) or (directory / MARKER).exists()
-    reason = row.get("left_out") or trouble or _unusable(directory, held, row["tokens"])
+def _with_result(root: Path, row: dict[Any, Any], cache: Cache) -> dict[Any, Any]:
+    directory = f"{root}/runs/{row['run_id']}"  # no Path: making them takes longer than asking for the files
+    files = [f"{directory}/{name}" for name in ("status.json", "result.json", "experiment.json", MARKER)]
+    # a directory without any of them differs from none, but no file of it shows that
+    name = f"run {row['run_id']}" if os.path.isdir(directory) else f"no run {row['run_id']}"  # noqa: PTH112
+    facts = cache.remember(name, files, lambda: _facts(Path(directory)))
+    reason = row.get("left_out") or facts["trouble"] or _unusable(facts, row)
+    simulated = facts["simulated"]
     return {
         **row,
-        "state": state,
+        "state": facts["state"],
         "left_out": reason,
-        **{name: _number(held.get(name)) for name in RESULT_NUMBERS},
-        "trained_tokens": _number(held.get("tokens")),
+        **{name: number(facts["result"].get(name)) for name in RESULT_NUMBERS},
+        "trained_tokens": number(facts["result"].get("tokens")),
         "simulated": simulated,
         "marks": _marks(row.get("marks"), simulated),
-        "versions": json.dumps(held.get("versions") or {}, sort_keys=True),
-        "recipe": _recipe(directory),
+        "versions": facts["versions"],
+        "recipe": facts["recipe"],
+        "data": facts["data"],
     }
 
 
-def _refuse_mixture(rows: Sequence[dict[Any, Any]]) -> None:
-    """Refuse runs of which some were trained and others simulated: no law may rest on both."""
-    begun = [row for row in rows if row["state"] != "planned"]
-    simulated = [row["run_id"] for row in begun if row["simulated"]]
-    trained = [row["run_id"] for row in begun if not row["simulated"] and math.isfinite(row["trained_tokens"])]
-    if simulated and trained:
-        raise HarnessError(
-            f"{len(simulated)} runs are simulated ({simulated[0]}) and {len(trained)} were trained ({trained[0]}): no law is "
-            "fitted to both; name sweeps of one kind (sweep=...)"
-        )
+def _facts(directory: Path) -> dict[str, Any]:
+    """What a run's directory says, as JSON values."""
+    state, trouble = _state(directory)
+    result = read_json(directory / "result.json")
+    held = result if isinstance(result, dict) else {}
+    experiment = read_json(directory / "experiment.json")
+    data = experiment.get("data") if isinstance(experiment, dict) else None
+    if not held and trouble is None:
+        trouble = "result.json is torn" if (directory / "result.json").exists() else "result.json is missing"
+    return {
+        "state": state,
+        "trouble": trouble,
+        "result": {name: held.get(name) for name in (*RESULT_NUMBERS, "tokens")},
+        "simulated": bool(held.get("simulated", False)) or (directory / MARKER).exists(),
+        "versions": json.dumps(held.get("versions") or {}, sort_keys=True),
+        "recipe": _recipe(experiment),
+        "data": data.get("digest") if isinstance(data, dict) else None,
+    }
 
 
 def _marks(planned: Any, simulated: bool) -> Any:
@@ -217,31 +227,26 @@ def _state(directory: Path) -> tuple[str, str | None]:
     return state, f"{words}: {message}" if message else words
 
 
-def _unusable(directory: Path, result: dict[str, Any], tokens: float) -> str | None:
-    """Why the result of a done run cannot be used, or None."""
-    if not result:
-        torn = (directory / "result.json").exists()
-        return "result.json is torn" if torn else "result.json is missing"
-    loss = result.get("final_validation_loss")
-    if not math.isfinite(_number(loss)):
+def _unusable(facts: dict[str, Any], row: dict[Any, Any]) -> str | None:
+    """Why the result of a done run cannot be used for `row`, which planned it, or None."""
+    result = facts["result"]
+    loss = result["final_validation_loss"]
+    if not math.isfinite(number(loss)):
         return "no final validation loss" if loss is None else f"the final validation loss is {loss}"
-    trained = _number(result.get("tokens"))
+    trained, tokens = number(result["tokens"]), row["tokens"]
     if not math.isfinite(trained):
         return "result.json names no tokens"
-    if trained < tokens:
+    if trained < tokens * (1 - TOLERANCE):
         return f"ended early: {trained:,.0f} of {tokens:,.0f} tokens"
-    if trained > tokens:
+    if trained > tokens * (1 + TOLERANCE):
         return f"trained on {trained:,.0f} tokens, more than the {tokens:,.0f} planned"
-    return None
+    by_megatron = number(row.get("megatron_flops_per_token"))
+    return off_plan(
+        number(result["realised_compute"]), row["flops_per_token"] * tokens, "FLOPs (M D) differ from the plan"
+    ) or off_plan(number(result["megatron_flops"]), by_megatron * tokens, "Megatron's FLOPs differ from the plan")
 
 
-def _number(value: Any) -> float:
-    """`value` as a float; NaN where it is none."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-
-
-def _recipe(directory: Path) -> str | None:
-    experiment = read_json(directory / "experiment.json")
+def _recipe(experiment: Any) -> str | None:
     if not isinstance(experiment, dict):
         return None
     rest = {key: dict(value) if isinstance(value, dict) else value for key, value in experiment.items()}
@@ -251,3 +256,15 @@ def _recipe(directory: Path) -> str | None:
         elif isinstance(rest.get(key[0]), dict):
             rest[key[0]].pop(key[1], None)
     return hashlib.sha256(canonical_json(rest).encode()).hexdigest()[:8]
+
+
+def main() -> None:
+    """Entry point of ``python -m analysis.collect``: see `analysis.collecting`."""
+    from analysis.collecting import task
+    from harness.cli import run
+
+    run("collect", task)
+
+
+if __name__ == "__main__":
+    main()

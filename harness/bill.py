@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MARKS = {
     "inferred": "the target M is the one that reproduces the published tables; it is up to 10% off the paper's Table 2",
     TRUNK: "the stable phase of the branches that name it, with a checkpoint at each step where one leaves (docs/branches.md)",
-    SIMULATED: "train=simulated: nothing is trained, and the losses come from a formula (configs/train/simulated.yaml)",
+    SIMULATED: "train=simulated: nothing is trained, and the losses come from a formula (configs/truth/)",
     "extrapolated": "the budget is not in the backbone's table: heads, learning rate and batch follow rules and fitted laws",
 }
 """What the marks of rows mean."""

@@ -56,8 +56,8 @@ def run(config_name: str, task: Callable[[DictConfig], int | None]) -> None:
         if "Config group override" not in str(error):
             raise
         _fail(
-            "a group (backbone, training, data, cluster, megatron, train, logging, launch) takes the name of one of its files, "
-            "or a list of them"
+            "a group (backbone, training, data, cluster, megatron, train, truth, logging, launch) takes the name of one of its "
+            "files, or a list of them"
         )
     except OSError as error:
         _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))

@@ -265,9 +265,14 @@ def _simulation(train: Any) -> Simulation | None:
     """The option group ``train``; None for Megatron, which a sweep planned before there was a choice has."""
     name = "megatron" if train is None else train.get("name")
     if name == "megatron":
+        if "truth" in (train or {}):
+            raise ConfigError("truth= is the loss formula of a simulated run: add train=simulated, or leave it out")
         return None
     if name != "simulated":
         raise ConfigError(f"train.name={name}: choose train=megatron or train=simulated")
+    if "truth" not in train:
+        there = sorted(path.stem for path in (CONFIGS / "truth").glob("*.yaml") if path.stem != name)
+        raise ConfigError(f"truth= names no truth: choose one of {', '.join(there)}, or leave it out")
     values: Any = OmegaConf.to_container(train, resolve=True)
     given = {key: value for key, value in values.items() if key != "name"}
     return build(Simulation, given | {"truth": read_truth(given.get("truth"))}, "train")

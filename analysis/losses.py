@@ -1,0 +1,101 @@
+"""How every collection ends: rows that must not stand beside the others are left out, kinds kept apart, the table written."""
+
+import io
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.errors import HarnessError
+from harness.files import write_atomically
+
+TOLERANCE = 0.01
+"""A run whose tokens or FLOPs differ from the plan by more than this is left out."""
+
+SHOWN = 5
+"""Runs that an error names."""
+
+
+class LeftOutError(HarnessError):
+    """``strict=true``, and some runs cannot be used."""
+
+    def __init__(self, rows: pd.DataFrame, total: int):
+        """`rows`: those left out, of `total`."""
+        self.rows = rows
+        named = "\n".join(f"  {row.run_id}: {row.left_out}" for row in rows.head(SHOWN).itertuples())
+        more = f"\n  ... and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+        super().__init__(
+            f"strict=true: {len(rows)} of {total} rows cannot be used; mend or remove these runs, or leave out strict=true\n"
+            f"{named}{more}"
+        )
+
+
+def leave_out_other_data(rows: Sequence[dict[Any, Any]]) -> None:
+    """Leave out trained, usable rows whose data (column ``data``) is not that of most of the others.
+
+    Of two data sets with as many runs each, neither may stand: no run says which was meant.
+    """
+    judged = [row for row in rows if not row["left_out"] and not row["simulated"] and row.get("data")]
+    ranked = Counter(row["data"] for row in judged).most_common()
+    if len(ranked) < 2:
+        return
+    (most, count), (_, next_count) = ranked[:2]
+    for row in judged:
+        if count == next_count:
+            row["left_out"] = f"trained on data {row['data']}; {len(ranked)} data sets, none of them that of most runs"
+        elif row["data"] != most:
+            row["left_out"] = f"trained on data {row['data']}, most others ({count}) on {most}"
+
+
+def off_plan(trained: float, planned: float, what: str, unit: str = "") -> str | None:
+    """Why a run that spent `trained` of `planned` cannot be used, or None; more than `TOLERANCE` off."""
+    if not (math.isfinite(trained) and math.isfinite(planned)) or abs(trained / planned - 1) <= TOLERANCE:
+        return None
+    return f"{what}: {trained:,.0f} of {planned:,.0f}{unit} planned, {100 * (trained / planned - 1):+.1f}%"
+
+
+def finish(rows: Sequence[dict[Any, Any]], *, strict: bool) -> pd.DataFrame:
+    """The table of `rows`, sorted by study, compute, flops_per_token, n_over_na and run id.
+
+    Raises:
+        HarnessError: some runs were trained and others simulated.
+        LeftOutError: `strict`, and a row is left out.
+    """
+    leave_out_other_data(rows)
+    _refuse_mixture(rows)
+    table = pd.DataFrame(rows)
+    order = ["study", "compute", "flops_per_token", "n_over_na", "run_id"]
+    table = table.sort_values(order, kind="stable").reset_index(drop=True)
+    if strict and len(out := table[table["left_out"].notna()]):
+        raise LeftOutError(out, len(table))
+    return table
+
+
+def _refuse_mixture(rows: Sequence[dict[Any, Any]]) -> None:
+    """Refuse runs of which some were trained and others simulated: no law may rest on both."""
+    begun = [row for row in rows if row["state"] != "planned"]
+    simulated = [row["run_id"] for row in begun if row["simulated"]]
+    trained = [row["run_id"] for row in begun if not row["simulated"] and math.isfinite(row["trained_tokens"])]
+    if simulated and trained:
+        raise HarnessError(
+            f"{len(simulated)} runs are simulated ({simulated[0]}) and {len(trained)} were trained ({trained[0]}): no law is "
+            "fitted to both; name sweeps of one kind (sweep=...)"
+        )
+
+
+def write_losses(table: pd.DataFrame, root: Path) -> list[Path]:
+    """Write losses.parquet and losses.csv under `root`, each atomically; returns their paths."""
+    parquet, csv = root / "losses.parquet", root / "losses.csv"
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_atomically(parquet, buffer.getvalue())
+    write_atomically(csv, table.to_csv(index=False))
+    return [parquet, csv]
+
+
+def number(value: Any) -> float:
+    """`value` as a float; NaN where it is none."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
