@@ -128,8 +128,8 @@ def encode_all(pieces: Iterator[Piece], tokenizer: Tokenizer, workers: int) -> I
             f"fewer than data.workers={workers}"
         ) from error
     finally:
-        # After an error or Ctrl-C nobody wants the rest; the pieces under way (a moment's work) end by themselves. A worker that is
-        # killed while it hands over a result leaves half of it in the pipe, and this process would wait for the rest for ever.
+        # After an error or Ctrl-C nobody wants the rest; the pieces under way (a moment's work) end by themselves. A worker
+        # that is killed while it hands over a result leaves half of it in the pipe, and this process would wait for ever.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
