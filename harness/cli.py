@@ -40,7 +40,7 @@ def run(config_name: str, task: Callable[[DictConfig], int | None]) -> None:
         except HarnessError as error:  # here, before Hydra prints lines of its own
             _fail(str(error))
         except BrokenPipeError:
-            raise
+            _reader_left()
         except OSError as error:
             _fail(f"{error.filename or ''}: {error.strerror or error} (root= says where files go)".lstrip(": "))
 
@@ -48,8 +48,7 @@ def run(config_name: str, task: Callable[[DictConfig], int | None]) -> None:
     try:
         hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(call)()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader (head, less) left: nothing to tell anyone
-        sys.exit(141)
+        _reader_left()
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_explain(config_name, error))
     except ValueError as error:
@@ -64,6 +63,12 @@ def run(config_name: str, task: Callable[[DictConfig], int | None]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(code)
+
+
+def _reader_left() -> None:
+    """The reader of a pipe (head, less) is gone: nothing to tell anyone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(141)
 
 
 def _refuse_additions(words: list[str]) -> None:
