@@ -189,10 +189,13 @@ class _Pack:
             signal.signal(number, self._stop)
         visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
         devices = visible or ([str(place) for place in range(len(self.tasks))] if self.tasks[0].gpus else [])
+        restarted = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
         refused = []
         for place, task in enumerate(self.tasks):
             run = RunDirectory.at(Path(task.directory))
             if self.told or run.status().state in ("done", "diverged"):
+                continue
+            if restarted and not _again(run):  # it was given up: the job started again for another one
                 continue
             try:
                 self._start(run, devices[place % len(devices)] if devices else None)
