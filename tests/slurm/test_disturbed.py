@@ -69,9 +69,8 @@ def test_of_a_copy_that_slurm_lost_sight_of_and_its_successor_only_one_writes(sl
     node = run.status().attempts[0].host
     slurm.stop_slurmd(node)  # the job lives on, and the controller starts it again elsewhere
     try:
-        log = lambda: "\n".join(path.read_text() for path in run.logs.iterdir())  # noqa: E731
-        until(lambda: "this second copy stops" in log(), 120, long.story)
-        assert re.search(rf"is being written by process \d+ on {node} \(attempt 1\)", log())
+        until(lambda: "this second copy stops" in long.batch_logs(), 120, long.story)
+        assert re.search(rf"process \d+ on {node} \(attempt 1\) writes it", long.batch_logs())
         assert len(run.status().attempts) == 1
         until(lambda: run.status().state == "done", 200, long.story)
     finally:
