@@ -39,7 +39,7 @@ test-slow: setup
 
 # a real Slurm on this machine: root, and Debian's slurmctld slurmd slurm-client munge; without them the tests skip
 test-slurm: setup
-	$(RUN) -m pytest -q -rs -m slurm tests/slurm
+	$(RUN) -m pytest -q -rs -n 2 -m slurm tests/slurm
 
 smoke-gpu: setup
 	$(RUN) -m pytest -q -m gpu -rs -s tests/gpu
