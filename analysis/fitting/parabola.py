@@ -120,7 +120,8 @@ class Parabola:
 
     def monotone(self, coefficients: Array) -> bool:
         """See `Curve.monotone`: a parabola that is a straight line."""
-        return bool(coefficients[2] == 0 and coefficients[1] != 0)
+        level, rise, bend = np.abs(coefficients) * np.array([1.0, self._span, self._span**2])
+        return bool(rise > ROUNDING * level and bend <= ROUNDING * (level + rise))
 
 
 def _per(y: str, x: str, power: str = "") -> str:
