@@ -55,12 +55,16 @@ def test_intervals_hold_the_truth(draw, method):
     assert excess(chain.law.law.reference) in chain.interval("at_reference", method=method)
 
 
-def test_studentised_is_what_noise_gets():
-    chain = fit_chain(slices(0.0005), floor=6.0)
-    assert chain.interval("exponent").method == "studentised"
-    assert EXPONENT in chain.interval("exponent")
-    runs = fit_chain(slices(0.0005), floor=6.0, draw=Draw.RUNS)
-    assert runs.interval("exponent").method == "BCa"
+def test_profile_is_the_default_and_agrees_with_studentised_draws_where_noise_is_small():
+    chain = fit_chain(slices(0.0002), floor=6.0, resamples=4000)
+    runs = fit_chain(slices(0.0002), floor=6.0, draw=Draw.RUNS)
+    for ask in (lambda fit, **how: fit.interval("exponent", **how), lambda fit, **how: fit.predict(1e24, **how)):
+        profile = ask(chain)
+        assert profile.method == "profile through the chain"
+        assert ask(runs) == profile  # it needs no draws
+        drawn = ask(chain, method=Method.STUDENTISED)
+        assert drawn.method == "studentised"
+        assert profile.high - profile.low == pytest.approx(drawn.high - drawn.low, rel=0.15)
     with pytest.raises(FitError, match="no standard errors"):
         runs.interval("exponent", method=Method.STUDENTISED)
 
