@@ -72,6 +72,8 @@ class ChainProfile:
         for curve, root, z, u in zip(self._curves, self._roots, self._estimates, self._u, strict=True):
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 optimum = self._floor + np.exp(np.clip(log_value + exponent * u, -300, 300))
+                # Next to a pole at the floor rounding must not put it on the pole: the rising branch alone is possible.
+                optimum = np.maximum(optimum, np.nextafter(self._floor, np.inf))
                 possible = (optimum > curve.axis[0]) & (optimum < curve.axis[1])
                 first, second = np.moveaxis(curve.direction(np.where(possible, optimum, np.nan)), -1, 0)
                 # In units of the larger: their squares may overflow.
