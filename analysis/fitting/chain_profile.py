@@ -1,6 +1,6 @@
 """Intervals of a law through the curves below it, without draws: a profile over all laws that the runs allow.
 
-    profile = ChainProfile(curves, free, noise, u, floor)
+    profile = ChainProfile(curves, free, noise, u, floor, log_optima, errors)
     profile.ends((1.0, 0.0), level)        # of the exponent
     profile.ends((c, 1.0), level)          # of ln(law - floor) at u = c
 
@@ -9,8 +9,9 @@ that costs in squares, over the variance of the noise, is added up over budgets.
 where the least sum over all laws that have it is above the least of all by more than t^2. Only the noise is taken for
 normal, so the interval stays right, and opens, where optima are too uncertain for an error of first order.
 
-A curve's cost depends on its two bending coefficients alone: with R'R the inverse of their covariance, it is the squared distance
-of R times the free estimate from the half-line of R times `Curve.direction`.
+A curve's cost depends on its two bending coefficients alone: with R the triangle of what the intercepts leave of their
+columns, over the noise, it is the squared distance of R times the free estimate from the half-line of R times
+`Curve.direction`.
 """
 
 from collections.abc import Sequence
@@ -59,10 +60,9 @@ class ChainProfile:
         self._centre = self._weights @ log_optima
         self._roots, self._estimates = [], []
         for curve, of, estimate in zip(curves, noise, free, strict=True):
-            covariance = curve.covariance[curve.bends, curve.bends] * of.sd**2
-            # Scaled, since the coefficients' units may be far apart.
-            scale = np.sqrt(np.diag(covariance))
-            root = np.linalg.inv(np.linalg.cholesky(covariance / np.outer(scale, scale))) / scale
+            bends = curve.design[:, curve.bends]
+            intercepts, _ = np.linalg.qr(np.delete(curve.design, curve.bends, axis=1))
+            root = np.linalg.qr(bends - intercepts @ (intercepts.T @ bends), mode="r") / of.sd
             self._roots.append(root)
             self._estimates.append(root @ estimate[curve.bends])
 
@@ -75,11 +75,12 @@ class ChainProfile:
                 # Next to a pole at the floor rounding must not put it on the pole: the rising branch alone is possible.
                 optimum = np.maximum(optimum, np.nextafter(self._floor, np.inf))
                 possible = (optimum > curve.axis[0]) & (optimum < curve.axis[1])
-                first, second = np.moveaxis(curve.direction(np.where(possible, optimum, np.nan)), -1, 0)
+                direction = curve.direction(np.where(possible, optimum, np.nan))
+                first, second = direction[..., 0], direction[..., 1]
                 # In units of the larger: their squares may overflow.
                 size = np.maximum(np.abs(first * root[0, 0]), np.abs(second * root[1, 1]))
                 first, second = first / size, second / size
-                x, y = root[0, 0] * first, root[1, 0] * first + root[1, 1] * second
+                x, y = root[0, 0] * first + root[0, 1] * second, root[1, 1] * second
                 across = (z[0] * y - z[1] * x) ** 2 / (x**2 + y**2)
             total += np.where(possible, np.where(z[0] * x + z[1] * y > 0, across, z @ z), np.inf)
         return total

@@ -198,7 +198,7 @@ def chain(points: int, measured: bool, rng: np.random.Generator) -> Hits:
 
 
 def noisy_chain(sd: float, measured: bool, rng: np.random.Generator) -> Hits:
-    """Six runs at each of six budgets, whose optima at sd 0.03 are uncertain by a quarter to a factor of two."""
+    """Six runs at each of six budgets, whose optima at sd 0.03 are each uncertain by some 15%."""
     slices = []
     known = sd * np.sqrt(rng.chisquare(20) / 20)
     for budget in 10.0 ** np.arange(18, 24):
