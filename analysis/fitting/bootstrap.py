@@ -12,13 +12,7 @@ from analysis.fitting.results import Array, CurveFit, FitError, Noise, Resamples
 
 
 def draw_noise(rng: np.random.Generator, noise: Noise, resamples: int, points: int) -> Array:
-    """Noise of shape (resamples, points), whose standard deviation differs between resamples as `noise` is uncertain.
-
-    Raises:
-        FitError: the noise has no degrees of freedom or is not a finite number of at least 0.
-    """
-    if noise.dof < 1 or not np.isfinite(noise.sd) or noise.sd < 0:
-        raise FitError(f"noise of {noise.sd} with {noise.dof} degrees of freedom: give a finite sd and at least one")
+    """Noise of shape (resamples, points), whose standard deviation differs between resamples as `noise` is uncertain."""
     scale = noise.sd * np.sqrt(noise.dof / rng.chisquare(noise.dof, size=resamples))
     return np.asarray(scale[:, None] * rng.standard_normal((resamples, points)))
 
@@ -29,7 +23,7 @@ def resample_minimum(
     """Repeat the experiment `resamples` times around `fit` and fit each repetition as the data were fitted.
 
     Raises:
-        FitError: `fit` has no coefficients, or `noise` is unusable.
+        FitError: `fit` has no coefficients.
     """
     if not np.isfinite(fit.coefficients).all():
         raise FitError(f"nothing to resample: the fit ended with {fit.status.value!r}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.fitting.intervals import fieller
 from analysis.fitting.linear import LeastSquares
-from analysis.fitting.results import Array, FitError, check_above, check_points
+from analysis.fitting.results import ROUNDING, Array, FitError, check_above, check_points
 
 
 class _TwoBranches:
@@ -21,6 +21,7 @@ class _TwoBranches:
     """
 
     axis: tuple[float, float]
+    bends = slice(0, 2)
 
     def __init__(self, x: Array, columns: Array, group: Array | None):
         self.x = x
@@ -44,6 +45,10 @@ class _TwoBranches:
 
     def _place(self, ratio: Array) -> Array:
         """Abscissa of the minimum for a / b >= 0."""
+        raise NotImplementedError
+
+    def _ratio(self, x: Array) -> Array:
+        """a / b of curves with their minimum at x: `_place` turned round."""
         raise NotImplementedError
 
     def _least(self, a: Array, b: Array) -> Array:
@@ -70,7 +75,10 @@ class _TwoBranches:
         return self._with_intercepts(self._both.solve(self._centred(y)), y)
 
     def _centred(self, y: Array) -> Array:
-        return np.asarray(y - (y @ self._mean.T)[..., self._group])
+        """Less the group means; equal ordinates leave rounding, in which no fit should find a minimum."""
+        centred = y - (y @ self._mean.T)[..., self._group]
+        flat = np.abs(centred).max(axis=-1, keepdims=True) <= ROUNDING * np.abs(y).max(axis=-1, keepdims=True)
+        return np.where(flat, 0.0, centred)
 
     def _with_intercepts(self, slopes: Array, y: Array) -> Array:
         return np.concatenate([slopes, y @ self._mean.T - slopes @ (self._mean @ self._columns).T], axis=-1)
@@ -104,15 +112,22 @@ class _TwoBranches:
         least = self._least(np.where(inside, a, 1.0), np.where(inside, b, 1.0)) + coefficients[..., 2:] @ self._share
         return optimum, np.where(inside, least, np.nan)
 
-    def optimum_interval(self, free: Array, covariance: Array, quantile: float) -> tuple[float, float]:
+    def optimum_interval(self, free: Array, covariance: Array, quantile: float) -> tuple[float, float] | None:
         """See `Curve.optimum_interval`; ratios below 0 have no minimum and are cut off."""
+        if (free[:2] < -quantile * np.sqrt(np.diag(covariance)[:2])).any():
+            return None  # one branch bends the other way beyond doubt: a maximum, or no end to the rise or fall
         ranges = fieller(float(free[0]), float(free[1]), covariance[:2, :2], quantile)
         positive = [(max(low, 0.0), high) for low, high in ranges if high > 0]
-        if not positive:  # the data have a maximum
-            return -np.inf, np.inf
+        if not positive:
+            return None
         low, high = positive[0][0], positive[-1][1]
         ends = self._place(np.array([low, min(high, 1e300)]))
         return (float(ends[0]) if low > 0 else -np.inf), (float(ends[1]) if np.isfinite(high) else np.inf)
+
+    def direction(self, x: Array) -> Array:
+        """See `Curve.direction`: a and b in the ratio that `_ratio` gives, adding up to 1."""
+        ratio = self._ratio(x)
+        return np.stack([ratio / (1 + ratio), 1 / (1 + ratio)], axis=-1)
 
     def _ratio_error(self, coefficients: Array, covariance: Array) -> Array:
         """Standard error of ln(a / b); NaN without a minimum."""
@@ -161,6 +176,9 @@ class FlooredHyperbola(_TwoBranches):
     def _place(self, ratio: Array) -> Array:
         return np.asarray(self.floor + np.sqrt(ratio))
 
+    def _ratio(self, x: Array) -> Array:
+        return np.asarray((x - self.floor) ** 2)
+
     def _least(self, a: Array, b: Array) -> Array:
         return np.asarray(2 * np.sqrt(a * b) + b * self.floor)
 
@@ -186,11 +204,13 @@ class TwoPoles(_TwoBranches):
         """`x` has shape (n,); `group` as in `FlooredHyperbola`.
 
         Raises:
-            FitError: a value is not finite, not between the poles, or the lengths differ.
+            FitError: a value is not finite, not between the poles, a pole is not finite, or the lengths differ.
         """
         x = np.asarray(x, dtype=float)
         check_points(x=x)
         check_above("x", x, floor)
+        if not np.isfinite(ceiling):
+            raise FitError(f"a ceiling of {ceiling:g}: it must be finite; without one take FlooredHyperbola")
         if x.max() >= ceiling:
             raise FitError(f"x holds {x.max():g}: every value must be below {ceiling:g}; leave such points out")
         self.axis = (floor, ceiling)
@@ -213,6 +233,9 @@ class TwoPoles(_TwoBranches):
         """From a / (x - p)^2 = b / (q - x)^2."""
         root = np.sqrt(ratio)
         return np.asarray(self.axis[0] + (self.axis[1] - self.axis[0]) * root / (1 + root))
+
+    def _ratio(self, x: Array) -> Array:
+        return np.asarray(((x - self.axis[0]) / (self.axis[1] - x)) ** 2)
 
     def _least(self, a: Array, b: Array) -> Array:
         return np.asarray((np.sqrt(a) + np.sqrt(b)) ** 2 / (self.axis[1] - self.axis[0]))

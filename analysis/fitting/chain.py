@@ -3,7 +3,8 @@
     chain = fit_chain([Slice(at=budget, curve=FlooredHyperbola(x, 6.0), y=loss), ...], floor=6.0)
     chain.law, chain.interval("exponent"), chain.predict(1e24), chain.failed
 
-Every resample repeats all budgets and the whole way to the law. `Draw.NOISE` repeats the experiment: new noise on the fitted
+`interval` and `predict` are profiles over all laws (`chain_profile.py`) unless a method by resampling is named: every
+resample repeats all budgets and the whole way to the law. `Draw.NOISE` repeats the experiment: new noise on the fitted
 curves, as large as measured between seeds or, without that, as the scatter about all curves together. `Draw.RUNS` draws
 runs with replacement within each budget; five points seldom bear that.
 """
@@ -11,18 +12,33 @@ runs with replacement within each budget; five points seldom bear that.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 import numpy as np
 
+from analysis.fitting.chain_profile import ChainProfile
 from analysis.fitting.curve import Curve, fit_curve
 from analysis.fitting.intervals import bca_interval, interval, studentised_interval
 from analysis.fitting.modelfree import convex_optimum
-from analysis.fitting.power import PowerLawFit, fit_power_law
+from analysis.fitting.power import PowerLaw, PowerLawFit, fit_power_law
 from analysis.fitting.resample import draw_counts
-from analysis.fitting.results import LEVEL, Array, CurveFit, FitError, FitStatus, Interval, Noise
+from analysis.fitting.results import (
+    LEVEL,
+    ROUNDING,
+    Array,
+    CurveFit,
+    FitError,
+    FitStatus,
+    Interval,
+    Noise,
+    check_level,
+)  # fmt: skip
 
 NAMES = ("exponent", "at_reference")
 """Of the law, as in `PowerLawFit`."""
+
+FAILED = 0.01
+"""Share of resamples without a minimum from which on the rest are no fair sample."""
 
 
 class Draw(Enum):
@@ -33,10 +49,12 @@ class Draw(Enum):
 
 
 class Method(Enum):
-    """How draws become an interval."""
+    """How an interval is found."""
 
+    PROFILE = "profile through the chain"
+    """All laws that the runs do not refute: no draws, and right where the optima's errors are not small either."""
     STUDENTISED = "studentised"
-    """Each draw in units of its own standard error: covers as it says with few points. Needs `Draw.NOISE`."""
+    """Each draw in units of its own standard error; covers too little once resamples fail. Needs `Draw.NOISE`."""
     PERCENTILE = "percentile"
     BCA = "BCa"
 
@@ -54,13 +72,24 @@ class Slice:
     noise: Noise | None = None
     """Of one ordinate, where it is measured."""
 
+    def __post_init__(self) -> None:
+        """Take any sequence for y.
+
+        Raises:
+            FitError: `at` is not a finite number above 0.
+        """
+        if not (np.isfinite(self.at) and self.at > 0):
+            raise FitError(f"a budget of {self.at}: it must be finite and above 0")
+        object.__setattr__(self, "y", np.asarray(self.y, dtype=float))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChainFit:
     """The law of m optima and r resamples of all of it."""
 
     status: FitStatus
-    """Too few points: fewer than two budgets have a minimum inside their data."""
+    """Too few points: fewer than two budgets have a minimum inside their data. Unresolved: more than 1% of the resamples
+    failed, and intervals by resampling are too narrow."""
     curves: tuple[CurveFit, ...]
     """By rising budget, all of them."""
     used: tuple[bool, ...]
@@ -68,7 +97,8 @@ class ChainFit:
     law: PowerLawFit | None
     """Through the optima; its own intervals are from the scatter of the optima about it."""
     edges: tuple[PowerLawFit, PowerLawFit] | None
-    """Laws of the lower and upper edge of the near-optimal band; None where an edge lies at or below the floor."""
+    """Laws of the lower and upper edge of the near-optimal band, with intervals from their scatter only; None where an edge
+    lies at or below the floor."""
     model_free: PowerLawFit | None
     """The law of the same budgets' optima by convex splines: where it differs, the curve's form is in doubt. None where a
     spline has no minimum inside the data, or where an abscissa is not positive."""
@@ -90,17 +120,44 @@ class ChainFit:
     """Resamples in which a budget had no minimum above the floor; they are left out."""
     draw: Draw
     """How they were drawn."""
+    profile: ChainProfile | None
+    """Behind the intervals; None without a law, or where the noise of a budget is nothing beyond rounding."""
+
+    @cached_property
+    def joint(self) -> PowerLaw:
+        """The law with the least squares of all runs together: the profile's intervals are about it.
+
+        `law` gives every optimum the same weight. With much noise the two differ, and `law` may lie outside.
+
+        Raises:
+            FitError: there is no law.
+        """
+        law = self._law().law
+        if self.profile is None:
+            return law
+        exponent, log_value = self.profile.law()
+        return PowerLaw(
+            at_reference=np.asarray(_exp(log_value)),
+            exponent=np.asarray(exponent),
+            reference=law.reference,
+            floor=law.floor,
+        )
 
     def interval(self, name: str, *, level: float = LEVEL, method: Method | None = None) -> Interval:
         """Of the law's exponent or of its value (less the floor) at the reference budget, through the whole chain.
 
+        Args:
+            name: one of `NAMES`.
+            level: coverage.
+            method: None: `Method.PROFILE`.
+
         Raises:
-            FitError: there is no law, no such name, or no draw to judge by.
+            FitError: there is no law, no such name, or too few draws to judge by.
         """
         if name not in NAMES:
             raise FitError(f"no coefficient is called {name!r}; there are {', '.join(NAMES)}")
-        weights = self._line()[NAMES.index(name)]
-        low, high, used = self._functional(weights, level, method)
+        self._law()
+        low, high, used = self._ends((1.0, 0.0) if name == "exponent" else (0.0, 1.0), level, method or Method.PROFILE)
         if name == "at_reference":
             low, high = _exp(low), _exp(high)
         return Interval(low=low, high=high, level=level, method=used)
@@ -108,12 +165,18 @@ class ChainFit:
     def predict(self, at: float, *, level: float = LEVEL, method: Method | None = None) -> Interval:
         """Of the law at the budget `at`, through the whole chain: the noise of the runs, not the doubt about the form.
 
+        Args:
+            at: a budget.
+            level: coverage.
+            method: None: `Method.PROFILE`.
+
         Raises:
-            FitError: there is no law, or no draw to judge by.
+            FitError: there is no law, `at` is not above 0, or too few draws to judge by.
         """
-        rows = self._line()
-        weights = rows[1] + rows[0] * np.log(at / self._law().law.reference)
-        low, high, used = self._functional(weights, level, method)
+        if not (np.isfinite(at) and at > 0):
+            raise FitError(f"a budget of {at}: it must be finite and above 0")
+        row = (float(np.log(at / self._law().law.reference)), 1.0)
+        low, high, used = self._ends(row, level, method or Method.PROFILE)
         floor = self._law().law.floor
         return Interval(low=floor + _exp(low), high=floor + _exp(high), level=level, method=used)
 
@@ -129,9 +192,21 @@ class ChainFit:
         u = np.log(self.budgets / self._law().law.reference)
         return np.stack([u / (u**2).sum(), np.full(len(u), 1 / len(u))])
 
-    def _functional(self, weights: Array, level: float, method: Method | None) -> tuple[float, float, str]:
-        chosen = method or (Method.STUDENTISED if self.draw_errors is not None else Method.BCA)
-        estimate, drawn = float(self.log_optima @ weights), self.draws @ weights
+    def _ends(self, row: tuple[float, float], level: float, chosen: Method) -> tuple[float, float, str]:
+        """Of row[0] exponent + row[1] ln at_reference."""
+        check_level(level)
+        weights = np.array(row) @ self._line()
+        estimate = float(self.log_optima @ weights)
+        if chosen is Method.PROFILE:
+            if self.profile is None:
+                return estimate, estimate, "no noise"
+            return *self.profile.ends(row, level), chosen.value
+        if len(self.draws) < 2 / (1 - level):
+            raise FitError(
+                f"{len(self.draws)} resamples with a minimum show no interval of {100 * level:g}%: take at least "
+                f"{int(np.ceil(2 / (1 - level)))}, or the profile"
+            )
+        drawn = self.draws @ weights
         if chosen is Method.STUDENTISED:
             if self.draw_errors is None:
                 raise FitError("draws of runs have no standard errors: take BCa or percentile, or draw noise")
@@ -167,9 +242,13 @@ def fit_chain(
         draw: see `Draw`.
 
     Raises:
-        FitError: a value is impossible, two slices share a budget, or nothing measures the noise (as many points as
-            coefficients everywhere, and no measured noise).
+        FitError: a value is impossible, two slices share a budget, nothing measures the noise (as many points as
+            coefficients everywhere, and no measured noise), or only some budgets have a measured noise of 0.
     """
+    if not np.isfinite(floor):
+        raise FitError(f"a floor of {floor}: it must be finite")
+    if resamples < 1:
+        raise FitError(f"{resamples} resamples: there must be at least one")
     rng = rng or np.random.default_rng(0)
     slices = sorted(slices, key=lambda part: part.at)
     if len({part.at for part in slices}) < len(slices):
@@ -178,12 +257,13 @@ def fit_chain(
     used = [fit.status is FitStatus.CONVERGED and fit.optimum > floor for fit in curves]
     kept = [(part, fit) for part, fit, good in zip(slices, curves, used, strict=True) if good]
     noise = _noise(kept)
+    budgets = np.array([part.at for part, _ in kept])
     nothing = np.empty((0, len(kept)))
     base = {
         "curves": tuple(curves),
         "used": tuple(used),
         "noise": tuple(noise),
-        "budgets": np.array([part.at for part, _ in kept]),
+        "budgets": budgets,
         "draw": draw,
     }
     optima = np.array([fit.optimum for _, fit in kept])
@@ -197,21 +277,21 @@ def fit_chain(
     if len(kept) < 2:
         return ChainFit(
             status=FitStatus.TOO_FEW_POINTS, law=None, edges=None, model_free=None, log_optima=log_optima, errors=errors,
-            draws=nothing, draw_errors=None, jackknife=nothing, failed=0, **base,  # type: ignore[arg-type]
+            draws=nothing, draw_errors=None, jackknife=nothing, failed=0, profile=None, **base,  # type: ignore[arg-type]
         )  # fmt: skip
     if draw is Draw.NOISE:
         draws, draw_errors = _draw_noise(kept, noise, floor, resamples, rng)
     else:
         draws, draw_errors = _draw_runs(kept, floor, resamples, rng), None
+    law = fit_power_law(budgets, optima, floor=floor)
     whole = np.isfinite(draws).all(axis=1)
     if draw_errors is not None:
         whole &= np.isfinite(draw_errors).all(axis=1)
         draw_errors = draw_errors[whole]
-    budgets = np.array([part.at for part, _ in kept])
     edges = [np.array([fit.band[end] for _, fit in kept]) for end in (0, 1)]
     return ChainFit(
-        status=FitStatus.CONVERGED,
-        law=fit_power_law(budgets, optima, floor=floor),
+        status=FitStatus.UNRESOLVED if (~whole).sum() > FAILED * resamples else FitStatus.CONVERGED,
+        law=law,
         edges=(
             (fit_power_law(budgets, edges[0], floor=floor), fit_power_law(budgets, edges[1], floor=floor))
             if (edges[0] > floor).all()
@@ -224,8 +304,21 @@ def fit_chain(
         draw_errors=draw_errors,
         jackknife=_jackknife(kept, floor, log_optima),
         failed=int((~whole).sum()),
+        profile=_profile(kept, noise, np.log(budgets / law.law.reference), floor, log_optima, errors),
         **base,  # type: ignore[arg-type]
     )
+
+
+def _profile(
+    kept: list[tuple[Slice, CurveFit]], noise: list[Noise], u: Array, floor: float, log_optima: Array, errors: Array
+) -> ChainProfile | None:
+    silent = [of.sd <= ROUNDING * np.abs(part.y).max() for (part, _), of in zip(kept, noise, strict=True)]
+    if all(silent):
+        return None
+    if any(silent):
+        raise FitError("some budgets have a noise of 0 and others have not: give all a noise above 0, or none")
+    free = [part.curve.solve_free(part.y) for part, _ in kept]
+    return ChainProfile([part.curve for part, _ in kept], free, noise, u, floor, log_optima, errors)
 
 
 def _model_free(kept: list[tuple[Slice, CurveFit]], budgets: Array, floor: float) -> PowerLawFit | None:

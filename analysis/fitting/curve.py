@@ -14,6 +14,8 @@ from scipy.special import stdtrit
 
 from analysis.fitting.results import (
     LEVEL,
+    NO_FIT,
+    NO_OPTIMUM,
     UNKNOWN,
     Array,
     CurveFit,
@@ -41,6 +43,8 @@ class Curve(Protocol):
     """n - p."""
     strata: Array
     """Shape (n,): resampling keeps as many points of each label as there are."""
+    bends: slice
+    """The two coefficients that are not intercepts."""
     identifiable: bool
     """Whether the points determine every coefficient."""
     design: Array
@@ -76,8 +80,14 @@ class Curve(Protocol):
     def band(self, coefficients: Array, tolerance: float) -> tuple[Array, Array]:
         """Where the curve is at most ``tolerance * |minimum|`` above its minimum, each end (...); NaN without one."""
 
-    def optimum_interval(self, free: Array, covariance: Array, quantile: float) -> tuple[float, float]:
-        """Fieller's interval of the abscissa of the minimum, from `solve_free`'s coefficients (p,); open ends infinite."""
+    def optimum_interval(self, free: Array, covariance: Array, quantile: float) -> tuple[float, float] | None:
+        """Fieller's interval of the abscissa of the minimum, from `solve_free`'s coefficients (p,); open ends infinite.
+
+        None where the data refute a minimum: a coefficient is significantly of the wrong sign.
+        """
+
+    def direction(self, x: Array) -> Array:
+        """The coefficients `bends` (..., 2), up to a factor of at least 0, of curves with their minimum at x (...)."""
 
     def optimum_error(self, coefficients: Array, covariance: Array) -> Array:
         """Standard error (...) of the optimum, to first order; covariance (..., p, p). NaN without a minimum."""
@@ -130,7 +140,7 @@ def fit_curve(
             residual_sd=nothing,
             dof=max(curve.dof, 0),
             sampled=sampled,
-            intervals=dict.fromkeys(names, UNKNOWN),
+            intervals=dict.fromkeys(names, NO_FIT),
             units=named,
         )
     coefficients = curve.solve(y)
@@ -169,9 +179,9 @@ def _intervals(curve: Curve, y: Array, noise: Noise | None, level: float) -> dic
         name: Interval(low=float(value - width), high=float(value + width), level=level, method="t")
         for name, value, width in zip(curve.names, free, half, strict=True)
     }
-    low, high = curve.optimum_interval(free, covariance, quantile)
-    made["optimum"] = Interval(low=low, high=high, level=level, method="Fieller")
-    made["minimum"] = UNKNOWN
+    ends = curve.optimum_interval(free, covariance, quantile)
+    made["optimum"] = Interval(low=ends[0], high=ends[1], level=level, method="Fieller") if ends else NO_OPTIMUM
+    made["minimum"] = NO_OPTIMUM
     optimum, least = curve.minimum(free)
     if np.isfinite(least) and curve.axis[0] < optimum < curve.axis[1]:
         # By the envelope theorem the uncertain place of the minimum does not matter to first order.

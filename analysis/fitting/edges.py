@@ -19,6 +19,8 @@ def interval_ends(
 ) -> tuple[float, float]:
     """Both ends of the interval about `best` in which `excess` is negative; an end beyond `limits` is infinite.
 
+    Where `excess` is above 0 even at `best`, rounding has eaten the bound: both ends are `best`.
+
     Args:
         excess: of the profile over its bound.
         best: where the profile is least.
@@ -37,6 +39,8 @@ def has_rival(values: Array) -> bool:
 
 def _end(excess: Callable[[float], float], best: float, step: float, limit: float) -> float:
     inside = best
+    if excess(best) > 0:
+        return best
     for _ in range(DOUBLINGS):
         outside = best + step
         beyond = abs(step) >= abs(limit - best)

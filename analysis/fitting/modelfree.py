@@ -16,9 +16,9 @@ from scipy.optimize import nnls
 from analysis.fitting.intervals import interval
 from analysis.fitting.results import (
     LEVEL,
+    NO_FIT,
     UNKNOWN,
     Array,
-    FitError,
     FitStatus,
     Interval,
     Noise,
@@ -60,7 +60,8 @@ def akima_optimum(
 
     Args:
         x: shape (n,), positive.
-        y: shape (n,).
+        y: shape (n,). It is taken as it is: to interpolate ln L, as Porian et al. do, pass ln L; the optimum is then a
+            little different, for an interpolant is not linear in its ordinates.
         noise: of one ordinate; None: no interval.
         level: of the interval.
         rng: draws the repetitions; None: a generator with seed 0.
@@ -148,8 +149,6 @@ def _interval(
     check_level(level)
     if noise is None:
         return UNKNOWN
-    if noise.dof < 1 or not noise.sd >= 0:
-        raise FitError(f"noise of {noise.sd} with {noise.dof} degrees of freedom: give a finite sd and at least one")
     rng = rng or np.random.default_rng(0)
     scale = noise.sd * np.sqrt(noise.dof / rng.chisquare(noise.dof, DRAWS))
     repeated = y + scale[:, None] * rng.standard_normal((DRAWS, len(u))) / np.sqrt(counts)
@@ -185,6 +184,6 @@ def _nothing(points: int, u: Array, method: str) -> ModelFreeFit:
         minimum=nothing,
         residuals=np.full(len(u), np.nan),
         points=points,
-        interval=UNKNOWN,
+        interval=NO_FIT,
         method=method,
     )

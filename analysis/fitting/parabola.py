@@ -4,16 +4,14 @@ import numpy as np
 
 from analysis.fitting.intervals import fieller
 from analysis.fitting.linear import LeastSquares
-from analysis.fitting.results import Array, check_above, check_points
-
-ROUNDING = 1e-13
-"""Curvature over the data, relative to the ordinates, that is not told from none."""
+from analysis.fitting.results import ROUNDING, Array, check_above, check_points
 
 
 class Parabola:
     """y = c0 + c1 u + c2 u^2 with u = x - x0."""
 
     names = ("c0", "c1", "c2")
+    bends = slice(1, 3)
     axis = (-np.inf, np.inf)
 
     def __init__(self, x: Array):
@@ -93,14 +91,21 @@ class Parabola:
         with np.errstate(over="ignore"):  # NaN through `least` where there is no minimum
             return self._from_u(middle - half), self._from_u(middle + half)
 
-    def optimum_interval(self, free: Array, covariance: Array, quantile: float) -> tuple[float, float]:
+    def optimum_interval(self, free: Array, covariance: Array, quantile: float) -> tuple[float, float] | None:
         """See `Curve.optimum_interval`: the vertex is the ratio of -c1/2 and c2."""
+        if free[2] < -quantile * np.sqrt(covariance[2, 2]):
+            return None  # bent the other way: Fieller's interval would be that of the maximum
         halved = np.array([[0.0, -0.5, 0.0], [0.0, 0.0, 1.0]])
         ranges = fieller(-float(free[1]) / 2, float(free[2]), halved @ covariance @ halved.T, quantile)
         low, high = self._centre + ranges[0][0], self._centre + ranges[-1][1]
         with np.errstate(over="ignore"):
             ends = self._from_u(np.array([low, high]))
         return (float(ends[0]) if np.isfinite(low) else -np.inf), float(ends[1])
+
+    def direction(self, x: Array) -> Array:
+        """See `Curve.direction`: (u - u_x)^2 is -2 u_x u + u^2 and a constant."""
+        u = self._to_u(x) - self._centre
+        return np.stack([-2 * u, np.ones_like(u)], axis=-1)
 
     def optimum_error(self, coefficients: Array, covariance: Array) -> Array:
         """See `Curve.optimum_error`."""
@@ -115,7 +120,8 @@ class Parabola:
 
     def monotone(self, coefficients: Array) -> bool:
         """See `Curve.monotone`: a parabola that is a straight line."""
-        return bool(coefficients[2] == 0 and coefficients[1] != 0)
+        level, rise, bend = np.abs(coefficients) * np.array([1.0, self._span, self._span**2])
+        return bool(rise > ROUNDING * level and bend <= ROUNDING * (level + rise))
 
 
 def _per(y: str, x: str, power: str = "") -> str:

@@ -4,22 +4,23 @@
     fit = fit_poles(x, y, floor=6.0, ceiling=None)   # p = 6, q free
     fit.curve_fit.optimum, fit.intervals["optimum"], fit.floor, fit.status
 
-For given poles the curve is linear (`branches.py`), so only the poles are searched for: a grid, then scipy from its best
-point. Intervals are profiles: of the optimum, over all poles and curves that have it.
+For given poles the curve is linear (`branches.py`), so only the poles are searched for: a grid, then Levenberg and Marquardt's
+method from its local minima. Intervals are profiles: of the optimum, over all poles and curves that have it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import leastsq
 from scipy.special import stdtrit
 
 from analysis.fitting.branches import FlooredHyperbola, TwoPoles
 from analysis.fitting.curve import fit_curve
-from analysis.fitting.edges import has_rival, interval_ends
+from analysis.fitting.edges import EQUAL, has_rival, interval_ends
 from analysis.fitting.results import (
     LEVEL,
+    NO_FIT,
+    ROUNDING,
     UNKNOWN,
     Array,
     CurveFit,
@@ -36,6 +37,12 @@ NEAREST, FURTHEST = 1e-3, 30.0
 
 GRID = {1: 121, 2: 33}
 """Places that the search for free poles looks at first, a pole."""
+
+APART = 0.1
+"""Two optima have different poles when the distance of one from the data differs by more than this share."""
+
+PASSES = 4
+"""How often a profile may find a better optimum than the search before the last is believed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,16 +109,20 @@ def fit_poles(
             curve=None,
             curve_fit=empty,
             dof=max(len(x) - 3 - search.free, 0),
-            intervals=dict.fromkeys(("optimum", *search.names), UNKNOWN),
+            intervals=dict.fromkeys(("optimum", *search.names), NO_FIT),
         )
-    places, squares = search.least(search.squares)
-    curve = search.curve(places)
-    curve_fit = fit_curve(curve, y, tolerance=tolerance)
-    dof = len(x) - 3 - search.free
+    found = search.least()
+    for _ in range(PASSES):  # a profile looks harder than the first search: what it finds below is the fit
+        curve = search.curve(found[0].places)
+        curve_fit = fit_curve(curve, y, tolerance=tolerance)
+        intervals, better = _intervals(search, found[0], curve_fit, level)
+        if better is None:
+            break
+        found = search.least(near=better)
     status = curve_fit.status
-    if status is FitStatus.CONVERGED and (np.abs(places) > 0.999 * search.reach).any():
+    if status is FitStatus.CONVERGED and (np.abs(found[0].places) > 0.999 * search.reach).any():
         status = FitStatus.AT_BOUND
-    elif status is FitStatus.CONVERGED and search.free == 1 and has_rival(search.squares(search.grid(1))):
+    elif status is FitStatus.CONVERGED and search.ambiguous(found):
         status = FitStatus.AMBIGUOUS
     return PolesFit(
         status=status,
@@ -119,26 +130,38 @@ def fit_poles(
         ceiling=curve.axis[1],
         curve=curve,
         curve_fit=curve_fit,
-        dof=dof,
-        intervals=_intervals(search, places, squares, curve_fit, dof, level),
+        dof=len(x) - 3 - search.free,
+        intervals=intervals,
     )
 
 
 def _intervals(
-    search: "_Search", places: Array, squares: float, curve_fit: CurveFit, dof: int, level: float
-) -> dict[str, Interval]:
+    search: "_Search", best: "_Found", curve_fit: CurveFit, level: float
+) -> tuple[dict[str, Interval], Array | None]:
+    """Profiles, and places that fit better than `best` if one came upon such."""
     made = dict.fromkeys(("optimum", *search.names), UNKNOWN)
-    if not dof or squares <= 0:
-        return made
-    bound = squares * (1 + float(stdtrit(dof, (1 + level) / 2)) ** 2 / dof)
+    dof = len(search.x) - 3 - search.free
+    if not dof or best.squares <= search.nothing:
+        return made, None
+    bound = best.squares * (1 + float(stdtrit(dof, (1 + level) / 2)) ** 2 / dof)
+    lowest, near = best, best.places
 
     def given(low: float, high: float) -> Interval:
         return Interval(low=low, high=high, level=level, method="profile, F")
 
+    def profile(held: tuple[int, float] | None, at: float | None) -> float:
+        nonlocal lowest, near
+        found = search.least(held=held, at=at, near=near, starts=1)[0]
+        near = found.places if np.isfinite(found.squares) else near
+        lowest = min(lowest, found, key=lambda one: one.squares)
+        return found.squares - bound
+
     for index, name in enumerate(search.names):
+        near = best.places
+        start = float(best.places[index])
         ends = interval_ends(
-            lambda s, index=index: search.least(search.squares, held=(index, s))[1] - bound,  # type: ignore[misc]
-            float(places[index]),
+            lambda s, index=index: profile((index, s), None),  # type: ignore[misc]
+            start,
             0.1,
             (-search.reach, search.reach),
         )
@@ -150,15 +173,22 @@ def _intervals(
             limits = (search.floor + 1e-6 * (high - low), limits[1])
         if search.ceiling is not None and np.isfinite(search.ceiling):
             limits = (limits[0], search.ceiling - 1e-6 * (high - low))
+        near = best.places
         made["optimum"] = given(
-            *interval_ends(
-                lambda at: search.least(lambda s: search.tied(s, at))[1] - bound,
-                curve_fit.optimum,
-                0.02 * (high - low),
-                limits,
-            )
+            *interval_ends(lambda at: profile(None, at), curve_fit.optimum, 0.02 * (high - low), limits)
         )
-    return made
+    return made, (lowest.places if lowest.squares < (1 - 1e-6) * best.squares else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """A local optimum."""
+
+    places: Array
+    """Shape (free,)."""
+    squares: float
+    bent: bool
+    """Whether both branches are there: without one its pole can be anywhere."""
 
 
 class _Search:
@@ -170,6 +200,7 @@ class _Search:
         self.range = self.high - self.low or 1.0
         self.names = [name for name, pole in (("floor", floor), ("ceiling", ceiling)) if pole is None]
         self.free = len(self.names)
+        self.nothing = len(x) * (ROUNDING * float(np.abs(y).max())) ** 2
         self.middle = (np.log(NEAREST) + np.log(FURTHEST)) / 2  # s is counted from here
         self.reach = (np.log(FURTHEST) - np.log(NEAREST)) / 2
         if floor is not None:
@@ -245,9 +276,38 @@ class _Search:
         axis = np.linspace(-self.reach, self.reach, GRID[free])
         return np.stack(np.meshgrid(*[axis] * free, indexing="ij"), axis=-1).reshape(-1, free)
 
-    def least(self, squares: Callable[[Array], Array], held: tuple[int, float] | None = None) -> tuple[Array, float]:
-        """The places with the least sum of squares; ``held=(index, place)`` keeps one where it is."""
+    def ambiguous(self, found: list[_Found]) -> bool:
+        """Whether another optimum, with both branches and other poles, is as good as the first."""
+        if self.free == 1:
+            return has_rival(self.squares(self.grid(1)))
+        return any(
+            other.bent
+            and other.squares <= (1 + EQUAL) * found[0].squares
+            and float(np.abs(other.places - found[0].places).max()) > APART
+            for other in found[1:]
+        )
+
+    def least(
+        self,
+        *,
+        held: tuple[int, float] | None = None,
+        at: float | None = None,
+        near: Array | None = None,
+        starts: int = 4,
+    ) -> list[_Found]:
+        """Local optima, the best first.
+
+        The valley of two free poles is long, narrow and bent, so a cell of a grid says little of where its floor ends:
+        Levenberg-Marquardt on the residuals goes along it.
+
+        Args:
+            held: index and value of a place that stays.
+            at: where the curve has its minimum; None: anywhere.
+            near: places to start from besides.
+            starts: from how many local minima of the grid.
+        """
         loose = [index for index in range(self.free) if held is None or index != held[0]]
+        low, high = self._bounds(at)
 
         def full(parts: Array) -> Array:
             places = np.empty((len(parts), self.free))
@@ -256,29 +316,70 @@ class _Search:
                 places[:, held[0]] = held[1]
             return places
 
+        def made(part: Array) -> _Found:
+            places = full(part[None])[0]
+            residuals, bent = self.residuals(places, at)
+            return _Found(places=places, squares=float(residuals @ residuals), bent=bent)
+
+        if (held is not None and not low[held[0]] <= held[1] <= high[held[0]]) or (low >= high).any():
+            return [_Found(places=np.full(self.free, np.nan), squares=np.inf, bent=False)]
         if not loose:
-            only = full(np.empty((1, 0)))
-            return only[0], float(squares(only)[0])
-        parts = self.grid(len(loose))
-        values = squares(full(parts))
-        best = int(np.argmin(values))
-        step = 2 * self.reach / (GRID[len(loose)] - 1)
-        bounds = [(max(c - step, -self.reach), min(c + step, self.reach)) for c in parts[best]]
-        if len(loose) == 1:
-            found = minimize_scalar(
-                lambda place: float(squares(full(np.array([[place]])))[0]),
-                bounds=bounds[0],
-                method="bounded",
-                options={"xatol": 1e-9},
-            )
-        else:
-            found = minimize(
-                lambda part: float(squares(full(part[None]))[0]),
-                parts[best],
-                method="Nelder-Mead",
-                bounds=bounds,
-                options={"xatol": 1e-7, "fatol": 1e-12 * max(float(values[best]), 1e-300), "maxiter": 300},
-            )
-        if found.fun <= values[best]:
-            return full(np.atleast_1d(found.x)[None])[0], float(found.fun)
-        return full(parts[[best]])[0], float(values[best])
+            return [made(np.empty(0))]
+        grid = self.grid(len(loose))
+        values = self.squares(full(grid)) if at is None else self.tied(full(grid), at)
+        begin = list(grid[_local_minima(values.reshape((GRID[len(loose)],) * len(loose)), starts)])
+        if near is not None:
+            begin.append(near[loose])
+        middle, half = (high + low)[loose] / 2, (high - low)[loose] / 2
+        found = []
+        for part in begin:
+            # The sine keeps places within their bounds; its slope is 0 there, so a start at a bound would never leave.
+            turned = np.arcsin(np.clip((part - middle) / half, -0.999, 0.999))
+            solved = leastsq(
+                lambda angle: self.residuals(full((middle + half * np.sin(angle))[None])[0], at)[0],
+                turned, ftol=1e-13, xtol=1e-13, gtol=0.0, full_output=True,
+            )[0]  # fmt: skip
+            found.append(made(middle + half * np.sin(solved)))
+        return sorted(found, key=lambda one: one.squares)
+
+    def _bounds(self, at: float | None) -> tuple[Array, Array]:
+        """Range of each place, (free,) and (free,): a pole must lie beyond the minimum at `at`."""
+        low, high = np.full(self.free, -self.reach), np.full(self.free, self.reach)
+        for index, name in enumerate(self.names):
+            beyond = 0.0 if at is None else (self.low - at if name == "floor" else at - self.high) / self.range
+            if beyond > 0:
+                low[index] = max(low[index], np.log(beyond * (1 + 1e-9)) - self.middle)
+        return low, high
+
+    def residuals(self, places: Array, at: float | None) -> tuple[Array, bool]:
+        """What the best curve with these poles (free,), and its minimum at `at`, leaves of y, and whether it is bent."""
+        y = self.y - self.y.mean()
+        falling, rising, floor, ceiling = self._branches(places[None])
+        first, second = falling[0], rising[0]
+        if at is not None:
+            weight = float((at - floor[0]) ** 2)
+            if np.isfinite(ceiling[0]):
+                weight /= float((ceiling[0] - at) ** 2)
+            shape = weight * first + second
+            size = max(float(shape @ y) / float(shape @ shape), 0.0)
+            return y - size * shape, size > 0
+        first, second = first / np.linalg.norm(first), second / np.linalg.norm(second)
+        angle, along = float(first @ second), (float(first @ y), float(second @ y))
+        if along[0] > angle * along[1] and along[1] > angle * along[0]:
+            left = y - along[0] * first
+            upright = second - angle * first
+            left = left - float(upright @ left) / float(upright @ upright) * upright
+            return left - float(first @ left) * first, True  # once more: nearly parallel branches leave rounding
+        one, size = (first, along[0]) if along[0] >= along[1] else (second, along[1])
+        return y - max(size, 0.0) * one, False
+
+
+def _local_minima(values: Array, count: int) -> Array:
+    """Flat indices of the `count` lowest places of a grid that no neighbour is below."""
+    padded = np.pad(values, 1, constant_values=np.inf)
+    least = np.isfinite(values)
+    for axis in range(values.ndim):
+        for step in (-1, 1):
+            least &= values <= np.roll(padded, step, axis)[(slice(1, -1),) * values.ndim]
+    places = np.flatnonzero(least.ravel())
+    return np.asarray(places[np.argsort(values.ravel()[places], kind="stable")[:count]])

@@ -42,6 +42,8 @@ class FitStatus(Enum):
     """The points do not determine the coefficients: too few distinct abscissae."""
     TOO_FEW_POINTS = "too few points"
     """Fewer points than coefficients."""
+    UNRESOLVED = "noise hides the minimum in some repetitions"
+    """Of a chain: in more than 1% of the resamples a budget has no minimum, so that what is left of them is not fair."""
 
 
 LEVEL = 0.95
@@ -74,8 +76,22 @@ class Coefficient:
     """NaN at both ends where nothing measures the noise."""
 
 
-UNKNOWN = Interval(low=float("nan"), high=float("nan"), level=float("nan"), method="none: nothing measures the noise")
+def unknown(why: str) -> Interval:
+    """The interval of a number of which the data say nothing: NaN at both ends, and the reason as its method."""
+    return Interval(low=float("nan"), high=float("nan"), level=float("nan"), method=f"none: {why}")
+
+
+UNKNOWN = unknown("nothing measures the noise")
 """The interval of a fit without residual degrees of freedom, or without residuals beyond rounding."""
+
+NO_FIT = unknown("the points determine no fit")
+"""The interval where the status is not identifiable or too few points."""
+
+NO_OPTIMUM = unknown("the data refute a minimum")
+"""The interval of an optimum where every curve that the data allow has a maximum, or rises or falls all along."""
+
+ROUNDING = 1e-13
+"""What is below this share of the ordinates is not told from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +188,18 @@ class Noise:
     source: str
     """Where it comes from, for a person."""
 
+    def __post_init__(self) -> None:
+        """Refuse a noise that nothing could have.
+
+        Raises:
+            FitError: `sd` is negative or not finite, or `dof` is below 1 or not finite.
+        """
+        if not (np.isfinite(self.sd) and self.sd >= 0 and np.isfinite(self.dof) and self.dof >= 1):
+            raise FitError(
+                f"noise of {self.sd} with {self.dof} degrees of freedom ({self.source}): give a finite sd of at least 0 "
+                "and at least one degree of freedom, or no noise"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resamples:
@@ -212,7 +240,9 @@ def check_above(name: str, column: Array, floor: float) -> None:
     """Refuse values at or below `floor` (0 for a logarithm).
 
     Raises:
-        FitError: the smallest value is not above it.
+        FitError: the smallest value is not above it, or `floor` is not finite.
     """
-    if column.min() <= floor:
+    if not np.isfinite(floor):
+        raise FitError(f"a floor of {floor:g} under {name}: it must be finite")
+    if not column.min() > floor:
         raise FitError(f"{name} holds {column.min():g}: every value must be above {floor:g}; leave such points out")

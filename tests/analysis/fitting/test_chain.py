@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar, nnls
+from scipy.special import stdtrit
 
 from analysis.fitting import (
     Draw,
@@ -55,12 +57,16 @@ def test_intervals_hold_the_truth(draw, method):
     assert excess(chain.law.law.reference) in chain.interval("at_reference", method=method)
 
 
-def test_studentised_is_what_noise_gets():
-    chain = fit_chain(slices(0.0005), floor=6.0)
-    assert chain.interval("exponent").method == "studentised"
-    assert EXPONENT in chain.interval("exponent")
-    runs = fit_chain(slices(0.0005), floor=6.0, draw=Draw.RUNS)
-    assert runs.interval("exponent").method == "BCa"
+def test_profile_is_the_default_and_agrees_with_studentised_draws_where_noise_is_small():
+    chain = fit_chain(slices(0.0002), floor=6.0, resamples=4000)
+    runs = fit_chain(slices(0.0002), floor=6.0, draw=Draw.RUNS)
+    for ask in (lambda fit, **how: fit.interval("exponent", **how), lambda fit, **how: fit.predict(1e24, **how)):
+        profile = ask(chain)
+        assert profile.method == "profile through the chain"
+        assert ask(runs) == profile  # it needs no draws
+        drawn = ask(chain, method=Method.STUDENTISED)
+        assert drawn.method == "studentised"
+        assert profile.high - profile.low == pytest.approx(drawn.high - drawn.low, rel=0.15)
     with pytest.raises(FitError, match="no standard errors"):
         runs.interval("exponent", method=Method.STUDENTISED)
 
@@ -140,3 +146,85 @@ def test_a_law_without_a_curve_stands_beside_it():
         made.append(Slice(at=budget, curve=FlooredHyperbola(x, 6.0), y=truth(x)))
     chain = fit_chain(made, floor=6.0, resamples=10)
     assert chain.model_free.exponent == pytest.approx(chain.law.exponent, abs=0.02)
+
+
+@pytest.mark.parametrize("sd", [0.001, 0.02])
+def test_profile_agrees_with_least_squares_written_out(sd):
+    """Curves with their minimum where a law puts it, by scipy's nnls: at an end of the interval the F test is just met."""
+    rng = np.random.default_rng(1)
+    budgets, made = 10.0 ** np.arange(18, 23), []
+    for budget in budgets:
+        x = 1e8 * (budget / 1e18) ** 0.5 * np.exp(np.linspace(-1.2, 1.2, 6))
+        y = 2 + 0.05 * np.linspace(-1.2, 1.2, 6) ** 2 + sd * rng.standard_normal(6)
+        made.append(Slice(at=budget, curve=ParabolaInLog(x), y=y))
+    chain = fit_chain(made, resamples=1)
+    assert all(chain.used)
+    u = np.log(budgets / chain.law.law.reference)
+
+    def squares(exponent, log_value):
+        total = 0.0
+        for part, at in zip(made, log_value + exponent * u, strict=True):
+            design = np.stack([(np.log(part.curve.x) - at) ** 2, np.ones(6), -np.ones(6)], axis=1)
+            total += nnls(design, part.y)[1] ** 2
+        return total
+
+    def least(cost):
+        grid = np.linspace(-1, 1, 41)
+        start = grid[int(np.argmin([cost(v) for v in grid]))]
+        return minimize_scalar(cost, bounds=(start - 0.1, start + 0.1), method="bounded", options={"xatol": 1e-7}).fun
+
+    middle = float(np.log(chain.joint.at_reference))
+    lowest = squares(float(chain.joint.exponent), middle)
+    variance = sum(fit.residual_sd**2 * fit.dof for fit in chain.curves) / 15
+    allowed = float(stdtrit(15, 0.975)) ** 2 * variance
+    ends = chain.interval("exponent")
+    for end in (ends.low, ends.high):
+        assert least(lambda v, end=end: squares(end, middle + v)) - lowest == pytest.approx(allowed, rel=5e-3)
+    ahead, far = chain.predict(1e24), np.log(1e24 / chain.law.law.reference)
+    for end in (ahead.low, ahead.high):
+        cost = lambda v, end=end: squares(0.5 + v, np.log(end) - (0.5 + v) * far)  # noqa: E731
+        assert least(cost) - lowest == pytest.approx(allowed, rel=5e-3)
+
+
+def test_a_noisy_chain_says_that_its_resamples_fail():
+    quiet = fit_chain(slices(0.0002), floor=6.0)
+    loud = fit_chain(slices(0.0002, noise=Noise(sd=0.05, dof=5, source="seeds")), floor=6.0)
+    assert (quiet.status, quiet.failed) == (FitStatus.CONVERGED, 0)
+    assert loud.failed > 10
+    assert loud.status is FitStatus.UNRESOLVED
+
+
+def test_noise_that_hides_every_minimum_leaves_the_exponent_open():
+    loud = fit_chain(slices(0.0005, noise=Noise(sd=0.5, dof=10, source="seeds")), floor=6.0)
+    interval = loud.interval("exponent")
+    assert (interval.low, interval.high) == (-np.inf, np.inf)
+
+
+def test_a_law_and_its_joint_fit_are_one_without_noise():
+    chain = fit_chain(slices(1e-6), floor=6.0, resamples=1)
+    assert float(chain.joint.exponent) == pytest.approx(chain.law.exponent, abs=1e-5)
+    assert chain.joint(1e24) == pytest.approx(chain.law(1e24), rel=1e-5)
+
+
+def test_what_no_chain_can_mean_raises():
+    part = slices(0.0005)[0]
+    assert Slice(at=1.0, curve=part.curve, y=part.y.tolist()).y.shape == (7,)
+    for at in (np.nan, 0.0, -1.0, np.inf):
+        with pytest.raises(FitError, match="budget"):
+            Slice(at=at, curve=part.curve, y=part.y)
+    with pytest.raises(FitError, match="must be finite"):
+        fit_chain(slices(0.0005), floor=np.nan)
+    with pytest.raises(FitError, match="at least one"):
+        fit_chain(slices(0.0005), floor=6.0, resamples=0)
+    few = fit_chain(slices(0.0005), floor=6.0, resamples=1)
+    with pytest.raises(FitError, match="at least 40"):
+        few.interval("exponent", method=Method.PERCENTILE)
+    with pytest.raises(FitError, match="budget"):
+        few.predict(0.0)
+    silent = [
+        Slice(at=part.at, curve=part.curve, y=part.y, noise=Noise(sd=0.0, dof=1, source="none"))
+        for part in slices(0.001)
+    ]
+    with pytest.raises(FitError, match="noise of 0"):
+        fit_chain(silent[:1] + slices(0.001)[1:], floor=6.0)
+    assert fit_chain(silent, floor=6.0).interval("exponent").method == "no noise"

@@ -124,6 +124,18 @@ def poles(points: int, rng: np.random.Generator) -> Hits:
     return {"optimum": 6 + np.sqrt(5) in fit.intervals["optimum"], "floor": 6.0 in fit.intervals["floor"]}
 
 
+def two_branches(kind: str, points: int, rng: np.random.Generator) -> Hits:
+    x = np.linspace(7, 33, points) if kind == "both" else 6 + np.geomspace(1.0, 20.0, points)
+    root = np.sqrt(0.5)
+    y = 2 / (x - 6) + 4 / (36 - x) + 0.002 * rng.standard_normal(points)
+    fit = fit_poles(x, y, floor=None if kind == "both" else 6.0, ceiling=None)
+    hits = {
+        "optimum": 6 + 30 * root / (1 + root) in fit.intervals["optimum"],
+        "ceiling": 36.0 in fit.intervals["ceiling"],
+    }
+    return hits | ({"floor": 6.0 in fit.intervals["floor"]} if kind == "both" else {})
+
+
 def model_free(find: Callable, points: int, rng: np.random.Generator) -> Hits:
     x = np.geomspace(1.0, 16.0, points)
     y = 3 + 0.05 * np.log(x / 3.7) ** 2 + 0.003 * rng.standard_normal(points)
@@ -177,11 +189,29 @@ def chain(points: int, measured: bool, rng: np.random.Generator) -> Hits:
         truth = HyperbolaTruth(a=0.012 * excess**2, b=0.012, intercept=2.5, floor=6.0, sd=sd)
         noise = Noise(sd=known, dof=8, source="seeds") if measured else None
         slices.append(Slice(at=budget, curve=FlooredHyperbola(x, 6.0), y=truth.observe(x, rng, 1)[0], noise=noise))
-    fit = fit_chain(slices, floor=6.0, rng=rng)
+    fit = fit_chain(slices, floor=6.0, resamples=1, rng=rng)
     return {
         "exponent": -0.07 in fit.interval("exponent"),
         "at_reference": 1.8 * (fit.law.law.reference / 1e20) ** -0.07 in fit.interval("at_reference"),
         "law ahead": 6 + 1.8 * 1e5**-0.07 in fit.predict(1e25),
+    }
+
+
+def noisy_chain(sd: float, measured: bool, rng: np.random.Generator) -> Hits:
+    """Six runs at each of six budgets, whose optima at sd 0.03 are each uncertain by some 15%."""
+    slices = []
+    known = sd * np.sqrt(rng.chisquare(20) / 20)
+    for budget in 10.0 ** np.arange(18, 24):
+        best = 1e8 * (budget / 1e18) ** 0.5
+        x = best * np.exp(np.linspace(-1.2, 1.2, 6))
+        truth = ParabolaTruth(optimum=best, minimum=2.0, curvature=0.05, sd=sd)
+        noise = Noise(sd=known, dof=20, source="seeds") if measured else None
+        slices.append(Slice(at=budget, curve=ParabolaInLog(x), y=truth.observe(x, rng, 1)[0], noise=noise))
+    fit = fit_chain(slices, resamples=1, rng=rng)  # a profile needs none
+    return {
+        "exponent": 0.5 in fit.interval("exponent"),
+        "at_reference": 1e8 * (fit.law.law.reference / 1e18) ** 0.5 in fit.interval("at_reference"),
+        "law ahead": 1e8 * 1e7**0.5 in fit.predict(1e25),
     }
 
 
@@ -204,6 +234,9 @@ CASES: dict[str, tuple[Case, int, int]] = {
     "parabola": (lambda rng: curve("parabola", 14, rng), 11, 200),
     "free pole": (lambda rng: poles(15, rng), 11, 40),
     "free pole, few": (lambda rng: poles(7, rng), 3, 40),
+    "free ceiling": (lambda rng: two_branches("ceiling", 15, rng), 11, 20),
+    "both poles free": (lambda rng: two_branches("both", 15, rng), 10, 10),
+    "both poles free, few": (lambda rng: two_branches("both", 8, rng), 3, 10),
     "Akima": (lambda rng: model_free(akima_optimum, 9, rng), 20, 100),
     "convex spline": (lambda rng: model_free(convex_optimum, 9, rng), 20, 60),
     "band": (lambda rng: band(14, rng), 12, 60),
@@ -217,6 +250,10 @@ CASES: dict[str, tuple[Case, int, int]] = {
     "chain": (lambda rng: chain(6, False, rng), 18, 60),
     "chain, few": (lambda rng: chain(4, False, rng), 6, 60),
     "chain, measured noise": (lambda rng: chain(5, True, rng), 12, 60),
+    "chain, sd .01": (lambda rng: noisy_chain(0.01, False, rng), 18, 20),
+    "chain, sd .02": (lambda rng: noisy_chain(0.02, False, rng), 18, 20),
+    "chain, sd .03": (lambda rng: noisy_chain(0.03, False, rng), 18, 20),
+    "chain, sd .02, measured noise": (lambda rng: noisy_chain(0.02, True, rng), 20, 20),
 }
 
 

@@ -210,3 +210,52 @@ def test_coefficients_have_units():
     assert {of.unit for name, of in log.named.items() if name.startswith("c")} == {"nats"}
     plain = fit_curve(Parabola(SIZES), PARABOLA(SIZES), units=("FLOPs", "nats"))
     assert plain.named["c2"].unit == "nats/FLOPs^2"
+
+
+@pytest.mark.parametrize(
+    ("curve", "y"),
+    [
+        (Parabola(np.arange(7.0)), -((np.arange(7.0) - 3.1) ** 2)),
+        (ParabolaInLog(SIZES), 3 - 0.1 * np.log(SIZES / 3e8) ** 2),
+        (FlooredHyperbola(DENSITIES, 6.0), -HYPERBOLA(DENSITIES)),
+        (TwoPoles(DENSITIES, 6.0, 30.0), -0.2 / (DENSITIES - 6) - 0.4 / (30 - DENSITIES)),
+        (FlooredHyperbola(DENSITIES, 6.0), 0.1 * DENSITIES - 0.5 / (DENSITIES - 6)),
+    ],
+)
+def test_a_clear_maximum_or_slope_has_no_interval_of_a_minimum(curve, y):
+    fit = fit_curve(curve, y + 1e-3 * np.random.default_rng(0).standard_normal(len(y)))
+    assert np.isnan(fit.intervals["optimum"].low)
+    assert fit.intervals["optimum"].method == "none: the data refute a minimum"
+    assert np.isnan(fit.intervals["minimum"].low)
+
+
+@pytest.mark.parametrize("level", [3.3, 1 / 3, -1e9, 0.0])
+@pytest.mark.parametrize("name", CURVES)
+def test_equal_ordinates_have_no_minimum(name, level):
+    fit = fit_curve(CURVES[name](DENSITIES), np.full(len(DENSITIES), level))
+    assert fit.status is FitStatus.NO_MINIMUM
+
+
+@given(optimum=st.floats(6.6, 29))
+@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("name", CURVES)
+def test_a_direction_has_its_minimum_where_it_says(name, optimum):
+    curve = CURVES[name](DENSITIES)
+    coefficients = np.zeros(len(curve.names))
+    coefficients[curve.bends] = curve.direction(np.array(optimum))
+    assert float(curve.minimum(coefficients)[0]) == pytest.approx(optimum, rel=1e-9)
+
+
+@pytest.mark.parametrize("pole", [np.nan, np.inf, -np.inf])
+def test_a_pole_that_is_no_number_raises(pole):
+    for make in (lambda: FlooredHyperbola(DENSITIES, pole), lambda: TwoPoles(DENSITIES, pole, 30.0)):
+        with pytest.raises(FitError, match="must be"):
+            make()
+    with pytest.raises(FitError, match="must be"):
+        TwoPoles(DENSITIES, 6.0, pole)
+
+
+@pytest.mark.parametrize(("sd", "dof"), [(-1.0, 3), (np.nan, 3), (np.inf, 3), (1.0, 0), (1.0, np.nan)])
+def test_a_noise_that_nothing_can_have_raises(sd, dof):
+    with pytest.raises(FitError, match="degrees of freedom"):
+        Noise(sd=sd, dof=dof, source="seeds")

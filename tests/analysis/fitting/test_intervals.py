@@ -74,6 +74,6 @@ def test_rivals_of_a_profile():
     assert not has_rival(np.array([1.0, 2.0, 3.0, 1.02, 2.0]))
 
 
-def test_noise_needs_degrees_of_freedom():
-    with pytest.raises(FitError):
-        draw_noise(np.random.default_rng(0), Noise(sd=1.0, dof=0, source="none"), 10, 5)
+def test_noise_is_drawn_with_the_doubt_of_its_estimate():
+    drawn = draw_noise(np.random.default_rng(0), Noise(sd=1.0, dof=5, source="seeds"), 40_000, 5)
+    assert (drawn**2).mean() == pytest.approx(5 / 3, rel=0.05)  # the mean of dof / chi^2(dof)
