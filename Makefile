@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 DEMO := [classical-all-demo,phase1-all-demo]
 DEMO_LONG := [classical-all-demo-long,phase1-all-demo-long]
 
-.PHONY: setup demo demo-long test test-slow test-slurm smoke-gpu check format clean
+.PHONY: setup demo demo-long test test-slow test-coverage test-slurm smoke-gpu check format clean
 
 setup: $(VENV)/installed
 
@@ -35,7 +35,11 @@ test: setup
 	$(RUN) -m pytest -q -n 2
 
 test-slow: setup
-	$(RUN) -m pytest -q -n 2 -m slow
+	$(RUN) -m pytest -q -n 2 -m slow -k "not strictly"
+
+# the coverage of every interval, counted in 1,000 experiments each: an hour
+test-coverage: setup
+	$(RUN) -m pytest -q -n 2 -m slow -k strictly
 
 # a real Slurm on this machine: root, and Debian's slurmctld slurmd slurm-client munge; without them the tests skip
 test-slurm: setup
