@@ -299,7 +299,7 @@ class _Profile:
         """Of the law's value at u = `at`, or of e."""
         bound = self._bound(level)
         step = max(np.sqrt(bound / max(self.dof, 1)), 1e-300)
-        return interval_ends(lambda v: self._least(lambda b: self.tied_rest(b, v, at))[1] - bound, value, float(step))
+        return _ends(lambda v: self._least(lambda b: self.tied_rest(b, v, at))[1] - bound, value, float(step))
 
     def intervals(self, exponent: float, offset: float, at_reference: float, level: float) -> dict[str, Interval]:
         """Of the three coefficients."""
@@ -307,7 +307,7 @@ class _Profile:
         if not self.measures_noise:
             return dict.fromkeys(names, UNKNOWN)
         bound = self._bound(level)
-        b = interval_ends(
+        b = _ends(
             lambda b: float(self.free(np.array([b]))[0]) - bound,
             exponent,
             0.05 / self.reach,
@@ -322,11 +322,21 @@ class _Profile:
         }
 
     def _amplitude_interval(self, at_reference: float, bound: float) -> tuple[float, float]:
-        return interval_ends(
+        return _ends(
             lambda a: self._least(lambda b: self.amplitude_rest(b, a))[1] - bound,
             at_reference,
             0.05 * abs(at_reference) + 1e-300,
         )
+
+
+def _ends(
+    excess: Callable[[float], float], best: float, step: float, limits: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[float, float]:
+    """Those of `interval_ends`, as accurate relative to the interval as they would be relative to `best`."""
+    low, high = interval_ends(
+        lambda far: excess(best + far), 0.0, step, (min(limits[0] - best, 0.0), max(limits[1] - best, 0.0))
+    )
+    return best + low, best + high
 
 
 def _sums(rest: Array) -> Array:
