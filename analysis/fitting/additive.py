@@ -128,7 +128,9 @@ class AdditiveFit:
     @property
     def standardised(self) -> Array:
         """Residuals of the points that have weight, each as large as one of the median weight would be."""
-        return self.residuals if self.weights is None else (self.residuals * np.sqrt(precisions(self.weights)))[self.used]
+        return (
+            self.residuals if self.weights is None else (self.residuals * np.sqrt(precisions(self.weights)))[self.used]
+        )
 
     def __call__(self, variables: Mapping[str, Array | float]) -> Array:
         """The model elsewhere; each variable a number or of one shape (m,).

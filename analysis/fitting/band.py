@@ -170,7 +170,9 @@ def _programme(u: Array, v: Array) -> tuple[Array, Array]:
         return base / reach, np.zeros(count)
     wanted = (rest - rest.mean()) / size
     ones = np.ones((points, 1))
-    table = np.concatenate([np.concatenate([scaled, ones, -ones], axis=1), np.concatenate([-scaled, -ones, -ones], axis=1)])
+    table = np.concatenate(
+        [np.concatenate([scaled, ones, -ones], axis=1), np.concatenate([-scaled, -ones, -ones], axis=1)]
+    )
 
     def solve(costs: Array, widest: float | None) -> Array:
         solved = linprog(

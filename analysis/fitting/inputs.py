@@ -66,7 +66,9 @@ def weights_of(weights: object, points: int) -> Array | None:
         raise FitError(f"{len(column)} weights for {points} points: give one a point")
     check_points(weights=column)
     if column.min() < 0 or not column.any():
-        raise FitError(f"weights from {column.min():g} to {column.max():g}: none may be below 0, and one must be above it")
+        raise FitError(
+            f"weights from {column.min():g} to {column.max():g}: none may be below 0, and one must be above it"
+        )
     return column
 
 
@@ -76,8 +78,9 @@ def place_of(name: str, value: object) -> float:
     Raises:
         FitError: it is none.
     """
-    if np.ndim(value) != 0:  # type: ignore[arg-type]
-        raise FitError(f"{name} has shape {np.shape(value)}: ask for one place at a time")  # type: ignore[arg-type]
+    shape = np.asarray(value).shape
+    if shape:
+        raise FitError(f"{name} has shape {shape}: ask for one place at a time")
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:

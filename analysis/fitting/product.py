@@ -178,7 +178,9 @@ def _held_out(columns: dict[str, Array], y: Array, weight: Array, budgets: Array
     law = fit_product_law({name: of[earlier] for name, of in columns.items()}, y[earlier], weights=weight[earlier])
     if law.status is not FitStatus.CONVERGED:
         return None
-    points = [dict(zip(columns, row, strict=True)) for row in np.stack([of[largest] for of in columns.values()], axis=1)]
+    points = [
+        dict(zip(columns, row, strict=True)) for row in np.stack([of[largest] for of in columns.values()], axis=1)
+    ]
     logs = np.log([law(point) for point in points])
     means = [float(np.exp(np.average(of, weights=weight[largest]))) for of in (logs, np.log(y[largest]))]
     return HeldOut(at=at, predicted=means[0], observed=means[1])

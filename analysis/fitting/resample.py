@@ -173,7 +173,9 @@ def _checked(counts: Array, points: int) -> Array:
     except (TypeError, ValueError) as error:
         raise FitError(f"counts are no table of numbers ({error})") from error
     if rows.ndim != 2 or rows.shape[1] != points or not len(rows):
-        raise FitError(f"counts of shape {rows.shape} for {points} points: give one column a point, and at least one row")
+        raise FitError(
+            f"counts of shape {rows.shape} for {points} points: give one column a point, and at least one row"
+        )
     if not np.isfinite(rows).all() or rows.min() < 0:
         raise FitError(f"counts hold {rows.min():g}: each must be finite and at least 0")
     return rows
