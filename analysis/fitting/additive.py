@@ -15,28 +15,18 @@ from functools import cached_property
 import numpy as np
 
 from analysis.fitting.edges import EQUAL
+from analysis.fitting.frame import NOTHING, Frame, precisions
+from analysis.fitting.inputs import columns_of, weights_of
 from analysis.fitting.losses import LogHuber, Loss, Squares
-from analysis.fitting.newton import VANISHED, Solved, Terms, minimise, objective
-from analysis.fitting.results import Array, Coefficient, FitError, FitStatus, Interval, check_above, check_points
-from analysis.fitting.starts import projected_starts
+from analysis.fitting.newton import Terms
+from analysis.fitting.results import Array, Coefficient, FitError, FitStatus, Interval, Mask
+from analysis.fitting.search import solve
 
 DELTA = 1e-3
 """Of Huber's loss, as in Hoffmann et al."""
 
-POLISHED = 8
-"""Starts that are polished to the end."""
-
-APPROACH = 25
-"""Steps that a start has at each width of Huber's loss; those that are not near anything by then are seldom best."""
-
-PROMISING = 1.1
-"""Starts are polished to the end whose objective is by then at most this multiple of the best."""
-
 APART = 0.1
 """Two optima are different when an exponent differs by more than this share, or E by half of it times the mean y."""
-
-NOTHING = 1e-8
-"""A term that is nowhere a larger share of the model has vanished."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +35,10 @@ class AdditiveFit:
 
     status: FitStatus
     parameters: Array
-    """Shape (1 + 2k,): ln E, ln A_i, a_i, at x_i = 1; NaN where `status` names no fit."""
+    """Shape (1 + 2k,): ln E, ln A_i, a_i, at x_i = 1; ln E is -inf where E has vanished; NaN where `status` names no fit."""
     objective: float
-    """Sum of the loss over the points."""
+    """Sum of the loss over the points: weight times loss under least squares, else the loss of residuals in units of the
+    standard error of a point of the median weight."""
     rivals: tuple[Array, ...]
     """Other optima, as `parameters`, whose objective is within 1% of the best."""
     loss: Loss
@@ -57,7 +48,7 @@ class AdditiveFit:
     y: Array
     """Observations, shape (n,)."""
     weights: Array | None
-    """Of the points, shape (n,)."""
+    """Of the points, shape (n,): inverse variances up to a factor."""
     units: dict[str, str]
     """Unit of each variable, and of `y` under ``y``."""
 
@@ -92,10 +83,24 @@ class AdditiveFit:
         return len(self.y)
 
     @property
+    def used(self) -> Mask:
+        """Shape (n,): the points that have weight."""
+        return np.ones(len(self.y), dtype=bool) if self.weights is None else self.weights > 0
+
+    @property
     def dof(self) -> int:
         """Points that have weight, less parameters: a weight says how precise a point is, not how many it is."""
-        used = len(self.y) if self.weights is None else int((self.weights > 0).sum())
-        return max(used - len(self.parameters), 0)
+        return max(int(self.used.sum()) - len(self.parameters), 0)
+
+    @property
+    def determined(self) -> bool:
+        """Whether there are parameters."""
+        return not np.isnan(self.parameters).any()
+
+    @property
+    def frame(self) -> Frame:
+        """Where it was searched for."""
+        return Frame.of(self.variables, self.y, self.weights, self.loss)
 
     @property
     def fitted(self) -> Array:
@@ -108,12 +113,28 @@ class AdditiveFit:
         model = self.fitted
         return np.asarray(self.y - model if isinstance(self.loss, Squares) else np.log(self.y / model))
 
+    @property
+    def standardised(self) -> Array:
+        """Residuals of the points that have weight, each as large as one of the median weight would be."""
+        return (
+            self.residuals if self.weights is None else (self.residuals * np.sqrt(precisions(self.weights)))[self.used]
+        )
+
     def __call__(self, variables: Mapping[str, Array | float]) -> Array:
-        """The model elsewhere; each variable a number or of one shape (m,)."""
-        terms = [
-            scale * np.asarray(variables[name], dtype=float) ** -exponent
-            for (name, scale), exponent in zip(self.scales.items(), self.exponents.values(), strict=True)
-        ]
+        """The model elsewhere; each variable a number or of one shape (m,).
+
+        Raises:
+            FitError: a variable is missing.
+        """
+        missing = [name for name in self.variables if name not in variables]
+        if missing:
+            raise FitError(f"no value of {missing[0]!r}: the model needs {', '.join(self.variables)}")
+        scales, exponents = np.split(self.parameters[1:], 2)
+        with np.errstate(over="ignore"):
+            terms = [  # in logarithms: a scale alone may be beyond a double
+                np.exp(scale - exponent * np.log(np.asarray(variables[name], dtype=float)))
+                for name, scale, exponent in zip(self.variables, scales, exponents, strict=True)
+            ]
         return np.asarray(self.constant + sum(terms))
 
     @cached_property
@@ -150,119 +171,61 @@ def fit_additive(
         variables: each of shape (n,), positive.
         y: shape (n,), positive.
         loss: what is summed; None: `LogHuber` with delta 1e-3.
-        weights: of the points, shape (n,), at least 0: inverse variances, up to a factor.
+        weights: of the points, shape (n,), at least 0: inverse variances, up to a factor (not how often a point was seen).
+            Huber's loss takes residuals in units of each point's standard error; delta is that of a point of the median weight.
         units: for print, of each variable, and of y under ``y``.
         starts: further starts, (s, 1 + 2k) as `AdditiveFit.parameters`, besides the grid.
 
     Raises:
-        FitError: a value is not finite or not positive, lengths differ, there is no variable, or weights are unusable.
+        FitError: a value is not finite or not positive, lengths differ, there is no variable, or weights or starts are
+            unusable.
     """
     loss = LogHuber(delta=DELTA) if loss is None else loss
-    columns = {name: np.asarray(column, dtype=float) for name, column in variables.items()}
-    y = np.asarray(y, dtype=float)
-    weights = None if weights is None else np.asarray(weights, dtype=float)
-    _check(columns, y, weights)
+    columns, y = columns_of(variables, y)
+    weights = weights_of(weights, len(y))
+    width = 1 + 2 * len(columns)
+    extra = None if starts is None else _checked(starts, width)
     made = {
         "loss": loss, "variables": columns, "y": y, "weights": weights, "units": dict(units or {}),
     }  # fmt: skip
-    width = 1 + 2 * len(columns)
-    stacked = np.stack(list(columns.values()))
     used = np.ones(len(y), dtype=bool) if weights is None else weights > 0
     trouble = FitStatus.TOO_FEW_POINTS if used.sum() < width else None
-    if any(len(np.unique(row[used])) < 3 for row in stacked):
+    if any(len(np.unique(column[used])) < 3 for column in columns.values()):
         trouble = trouble or FitStatus.NOT_IDENTIFIABLE
     if trouble:
         return AdditiveFit(status=trouble, parameters=np.full(width, np.nan), objective=float("nan"), rivals=(), **made)  # type: ignore[arg-type]
-    terms = Terms.of(stacked)
-    solved = solve(terms, y, loss, weights, None if starts is None else centred(starts, terms))
+    frame = Frame.of(columns, y, weights, loss)
+    solved = solve(frame, None if extra is None else frame.inward(extra))
     order = np.argsort(solved.objective)
     best = int(order[0])
-    parameters = uncentred(solved.parameters, terms)
-    rivals = _rivals(parameters[order], solved.objective[order], float(y.mean()))
-    status = _status(terms, solved.parameters[best], bool(solved.converged[best]), rivals)
+    parameters = frame.outward(solved.parameters)
+    rivals = _rivals(parameters[order], solved.objective[order], float(y[used].mean()))
+    status = _status(frame.terms, solved.parameters[best], bool(solved.converged[best]), rivals)
     return AdditiveFit(
         status=status,
         parameters=parameters[best],
-        objective=float(solved.objective[best]),
+        objective=float(solved.objective[best]) * frame.factor,
         rivals=rivals,
         **made,  # type: ignore[arg-type]
     )
 
 
-def solve(terms: Terms, y: Array, loss: Loss, weights: Array | None, extra: Array | None = None) -> Solved:
-    """Minimise from the best of the projected starts and from `extra` (s, 1 + 2k); every optimum found, centred.
-
-    Huber's loss is approached from the square: 100 delta, 10 delta, delta. The starts come from least squares, and the
-    kinks of a small delta would stop them early.
-    """
-    prepared = loss.prepare(y)
-    starts = projected_starts(terms, y, weights)
-    order = np.argsort(objective(terms, prepared, loss, starts, weights), kind="stable")
-    half = POLISHED // 2
-    thinly = order[half :: max((len(order) - half) // half, 1)][:half]  # the rest of the grid
-    current = starts[np.concatenate([order[:half], thinly])]
-    if isinstance(loss, LogHuber):
-        for factor in (100.0, 10.0):
-            wide = LogHuber(delta=factor * loss.delta)
-            found = minimise(terms, prepared, wide, current, weights=weights, steps=APPROACH, decrease=1e-4)
-            current = found.parameters[_distinct(found)]
-    if extra is not None:
-        current = np.concatenate([current, extra])
-    near = minimise(terms, prepared, loss, current, weights=weights, steps=APPROACH, decrease=1e-9)
-    kept = _distinct(near)
-    kept = kept[near.objective[kept] <= PROMISING * near.objective.min()]
-    return minimise(terms, prepared, loss, near.parameters[kept], weights=weights)
-
-
-def _distinct(found: Solved) -> Array:
-    """Indices of fits that did not end where a better one did, by rising objective."""
-    kept: list[int] = []
-    for index in np.argsort(found.objective, kind="stable"):
-        gaps = np.abs(found.parameters[kept] - found.parameters[index]).max(axis=1)
-        if not (gaps < 1e-3).any():
-            kept.append(int(index))
-    return np.array(kept)
-
-
 def natural(parameters: Array) -> Array:
-    """E, A_i, a_i of shape (batch, 1 + 2k) from ln E, ln A_i, a_i; a vanished E is 0."""
+    """E, A_i, a_i of shape (batch, 1 + 2k) from ln E, ln A_i, a_i."""
     values = parameters.copy()
     count = (parameters.shape[1] - 1) // 2
     with np.errstate(over="ignore"):
         values[:, : 1 + count] = np.exp(parameters[:, : 1 + count])
-    values[parameters[:, 0] <= VANISHED + 10, 0] = 0.0  # on its way to the bound
     return values
 
 
-def centred(parameters: Array, terms: Terms) -> Array:
-    """Parameters at x_i = 1 seen from the centre of `terms`."""
-    return _moved(parameters, terms, -1.0)
-
-
-def uncentred(parameters: Array, terms: Terms) -> Array:
-    """Parameters at the centre of `terms` seen from x_i = 1."""
-    return _moved(parameters, terms, 1.0)
-
-
-def _moved(parameters: Array, terms: Terms, sign: float) -> Array:
-    count = len(terms.log_x)
-    moved = np.array(parameters, dtype=float)
-    moved[..., 1 : 1 + count] += sign * moved[..., 1 + count :] * terms.centre
-    return moved
-
-
-def _check(columns: dict[str, Array], y: Array, weights: Array | None) -> None:
-    if not columns:
-        raise FitError("no variables: an additive power law needs at least one")
-    if "y" in columns:
-        raise FitError("a variable is called 'y', which names the observations: give it another name")
-    check_points(**columns, y=y)
-    for name, column in {**columns, "y": y}.items():
-        check_above(name, column, 0.0)
-    if weights is not None:
-        check_points(weights=weights, y=y)
-        if weights.min() < 0 or not weights.any():
-            raise FitError("weights must be at least 0, and one of them above it")
+def _checked(starts: Array, width: int) -> Array:
+    rows = np.array(starts, dtype=float)
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise FitError(f"starts of shape {rows.shape}: each must be a row of {width} parameters (ln E, ln A_i, a_i)")
+    if not (np.isfinite(rows[:, 1:]).all() and (rows[:, 0] < np.inf).all()):  # ln E may be -inf
+        raise FitError("starts hold a NaN or an infinity: only ln E may be -inf, where E is 0")
+    return rows
 
 
 def _rivals(parameters: Array, objectives: Array, level: float) -> tuple[Array, ...]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linprog
 
+from analysis.fitting.inputs import columns_of, places_of
 from analysis.fitting.intervals import interval
 from analysis.fitting.results import (
     LEVEL,
@@ -23,9 +24,7 @@ from analysis.fitting.results import (
     FitError,
     FitStatus,
     Interval,
-    check_above,
     check_level,
-    check_points,
 )
 
 DRAWS = 1000
@@ -35,13 +34,24 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 ROUNDS = 64
 """Of golden section: the bracket shrinks to 1e-13 of its width."""
 
+ROUNDING = 1e-13
+"""A half-width that is at most this share of the logarithms it comes from is none."""
+
+FREE = 1e-3
+"""Bands as narrow as the narrowest are different if their slopes move the line by this many half-widths over the data."""
+
+SLACK = 1e-9
+"""Relative: bands whose widths differ by less are equally narrow."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BandFit:
     """ln y is within ln(factor) of ln(centre) + sum_i exponent_i ln(x_i / reference_i)."""
 
     status: FitStatus
-    """At a bound: the points lie on one law exactly, and the band has no width."""
+    """At a bound: the points lie on one law exactly, and the band has no width. Not identifiable: other slopes give a band as
+    narrow (two points at one x span it alone, say); the slopes are then one choice of many, without intervals. Too few points:
+    any line would hold the share that was asked for."""
     centre: float
     """y of the middle line at the reference, in the unit of y."""
     exponents: dict[str, float]
@@ -68,11 +78,15 @@ class BandFit:
         return len(self.residuals)
 
     def __call__(self, variables: Mapping[str, float]) -> float:
-        """The middle line."""
-        return float(
-            self.centre
-            * math.prod((variables[name] / self.references[name]) ** power for name, power in self.exponents.items())
-        )
+        """The middle line; infinite beyond the largest number.
+
+        Raises:
+            FitError: a variable is missing, unknown or not a positive number.
+        """
+        places = places_of(tuple(self.exponents), variables)
+        power = sum(slope * np.log(places[name] / self.references[name]) for name, slope in self.exponents.items())
+        with np.errstate(over="ignore"):
+            return float(np.exp(np.log(self.centre) + power))
 
 
 def fit_band(
@@ -88,16 +102,11 @@ def fit_band(
         unit: of y, for print.
 
     Raises:
-        FitError: a value is impossible, lengths differ, or a share is asked for with several variables.
+        FitError: a value is impossible, lengths differ, a share is asked for with several variables, or a variable is
+            called ``y`` or ``centre``.
     """
-    columns = {name: np.asarray(column, dtype=float) for name, column in variables.items()}
-    y = np.asarray(y, dtype=float)
-    if not columns:
-        raise FitError("no variables: a band needs at least one")
-    check_points(**columns, y=y)
+    columns, y = columns_of(variables, y, reserved=("centre",))
     check_level(level)
-    for name, column in {**columns, "y": y}.items():
-        check_above(name, column, 0.0)
     if not 0 < coverage <= 1:
         raise FitError(f"a coverage of {coverage:g}: it must be above 0 and at most 1")
     if coverage < 1 and len(columns) > 1:
@@ -106,7 +115,8 @@ def fit_band(
     centres = log_x.mean(axis=1)
     u, v = log_x - centres[:, None], np.log(y)
     design = np.concatenate([np.ones((1, len(v))), u])
-    enough = len(v) > len(design)
+    count = math.ceil(coverage * len(v) - 1e-9)  # of the points that the band holds
+    enough = count > len(design)
     if not enough or np.linalg.matrix_rank(design) < len(design):
         nothing = float("nan")
         return BandFit(
@@ -121,19 +131,20 @@ def fit_band(
             intervals=dict.fromkeys(("centre", *columns), UNKNOWN),
             unit=unit,
         )
-    slopes = _programme(u, v) if coverage == 1 else _share(u[0], v, math.ceil(coverage * len(v) - 1e-9))
+    slopes, spread = _programme(u, v) if coverage == 1 else _share(u[0], v, count)
     rest = v - slopes @ u
-    low, high = (rest.min(), rest.max()) if coverage == 1 else _shortest(rest, math.ceil(coverage * len(v) - 1e-9))
+    low, high = (rest.min(), rest.max()) if coverage == 1 else _shortest(rest, count)
     middle, half = (low + high) / 2, (high - low) / 2
+    logarithms = np.abs(v).max() + np.abs(slopes) @ np.abs(log_x).max(axis=1)
+    exact = half <= ROUNDING * logarithms
+    free = not exact and bool((spread * np.ptp(u, axis=1) > FREE * half).any())
     intervals = dict.fromkeys(("centre", *columns), UNKNOWN)
-    if len(columns) == 1 and coverage == 1 and half > 0:
-        intervals = dict(
-            zip(
-                ("centre", *columns), _intervals(u[0], float(middle), float(slopes[0]), float(half), level), strict=True
-            )
-        )
+    if len(columns) == 1 and coverage == 1 and not exact and not free:
+        made = _intervals(u[0], float(middle), float(slopes[0]), float(half), level)
+        intervals = dict(zip(("centre", *columns), made, strict=True))
+    trouble = FitStatus.NOT_IDENTIFIABLE if free else FitStatus.AT_BOUND if exact else None
     return BandFit(
-        status=FitStatus.CONVERGED if half > 1e-12 else FitStatus.AT_BOUND,
+        status=trouble or FitStatus.CONVERGED,
         centre=float(np.exp(middle)),
         exponents=dict(zip(columns, slopes.tolist(), strict=True)),
         references=dict(zip(columns, np.exp(centres).tolist(), strict=True)),
@@ -146,30 +157,53 @@ def fit_band(
     )
 
 
-def _programme(u: Array, v: Array) -> Array:
-    """min h over slopes m, centre c and half-width h with |v - c - m u| <= h."""
+def _programme(u: Array, v: Array) -> tuple[Array, Array]:
+    """min h over slopes m, centre c and half-width h with |v - c - m u| <= h; and how far each slope can move at that h."""
     count, points = u.shape
-    above = np.concatenate([u.T, np.ones((points, 1)), -np.ones((points, 1))], axis=1)
-    below = np.concatenate([-u.T, -np.ones((points, 1)), -np.ones((points, 1))], axis=1)
-    solved = linprog(
-        np.r_[np.zeros(count + 1), 1.0],
-        A_ub=np.concatenate([above, below]),
-        b_ub=np.concatenate([v, -v]),
-        bounds=[(None, None)] * (count + 1) + [(0, None)],
-        method="highs",
+    reach = np.ptp(u, axis=1)
+    scaled = (u / reach[:, None]).T
+    # From least squares, in units of what they leave: the solver's tolerances are absolute, and noise may be small.
+    base = np.linalg.lstsq(np.concatenate([np.ones((points, 1)), scaled], axis=1), v, rcond=None)[0][1:]
+    rest = v - scaled @ base
+    size = float(np.ptp(rest))
+    if size <= ROUNDING * float(np.abs(v).max()):
+        return base / reach, np.zeros(count)
+    wanted = (rest - rest.mean()) / size
+    ones = np.ones((points, 1))
+    table = np.concatenate(
+        [np.concatenate([scaled, ones, -ones], axis=1), np.concatenate([-scaled, -ones, -ones], axis=1)]
     )
-    if solved.x is None:
-        raise FitError(f"the linear programme of the band failed: {solved.message}")
-    return np.asarray(solved.x[:count])
+
+    def solve(costs: Array, widest: float | None) -> Array:
+        solved = linprog(
+            costs,
+            A_ub=table,
+            b_ub=np.concatenate([wanted, -wanted]),
+            bounds=[(None, None)] * (count + 1) + [(0, widest)],
+            method="highs",
+        )
+        if solved.x is None:
+            raise FitError(f"the linear programme of the band failed: {solved.message}")
+        return np.asarray(solved.x)
+
+    best = solve(np.r_[np.zeros(count + 1), 1.0], None)
+    spread = np.zeros(count)
+    widest = float(best[-1]) * (1 + SLACK)
+    for index in range(count):
+        cost = np.eye(count + 2)[index]
+        spread[index] = abs(solve(-cost, widest)[index] - solve(cost, widest)[index])
+    return (base + best[:count] * size) / reach, spread / reach * size
 
 
-def _share(u: Array, v: Array, held: int) -> Array:
-    """The slope of the narrowest band of `held` points: among the slopes between two points."""
+def _share(u: Array, v: Array, held: int) -> tuple[Array, Array]:
+    """The slope of the narrowest band of `held` points, among the slopes between two points; and how far apart the slopes of
+    equally narrow bands are."""
     first, second = np.triu_indices(len(u), 1)
     apart = np.abs(u[first] - u[second]) > 1e-12
     slopes = np.unique((v[first] - v[second])[apart] / (u[first] - u[second])[apart])
     widths = np.concatenate([_widths(part, u, v, held) for part in np.array_split(slopes, len(slopes) // 512 + 1)])
-    return slopes[[int(np.argmin(widths))]]
+    equal = slopes[widths <= widths.min() * (1 + SLACK)]
+    return slopes[[int(np.argmin(widths))]], np.ptp(equal, keepdims=True)
 
 
 def _widths(slopes: Array, u: Array, v: Array, held: int) -> Array:

@@ -3,7 +3,8 @@
     LogHuber(delta=1e-3)    Huber's function of ln y - ln model: Hoffmann et al. (2022), section 3.3
     Squares()               half the squared difference y - model
 
-Both are sums over points, as published objectives are (a mean would hide how many points there were).
+Both are sums over points, as published objectives are (a mean would hide how many points there were). A point's precision
+is part of the loss (`weighed`); how often it was drawn by a bootstrap is not, and stays with the minimiser.
 """
 
 from dataclasses import dataclass
@@ -60,3 +61,31 @@ class Squares:
             model = np.exp(log_model)
             residual = prepared - model
             return residual**2 / 2, -residual * model, model * (model - residual)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighed:
+    """A loss of residuals times each point's `root`: in units of its own standard error."""
+
+    loss: Loss
+    """Of a point with a root of 1."""
+    root: Array
+    """Shape (n,): square roots of the precisions."""
+
+    def prepare(self, y: Array) -> Array:
+        """That of `loss`."""
+        return self.loss.prepare(y)
+
+    def parts(self, prepared: Array, log_model: Array) -> tuple[Array, Array, Array]:
+        """See `Loss.parts`."""
+        if isinstance(self.loss, LogHuber):
+            # Inside: a weight outside would leave a noisy point's residuals cut at the delta of the precise ones.
+            value, slope, curvature = self.loss.parts(self.root * prepared, self.root * log_model)
+            return value, self.root * slope, self.root**2 * curvature
+        value, slope, curvature = self.loss.parts(prepared, log_model)
+        return self.root**2 * value, self.root**2 * slope, self.root**2 * curvature
+
+
+def weighed(loss: Loss, precisions: Array | None) -> Loss:
+    """`loss` for points of these precisions (n,); None: all equal."""
+    return loss if precisions is None else Weighed(loss=loss, root=np.sqrt(precisions))

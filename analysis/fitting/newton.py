@@ -29,7 +29,7 @@ DECREASE = 1e-13
 """A fit has converged when the decrease that its quadratic model promises is below this share of its objective."""
 
 VANISHED = -60.0
-"""Smallest e and c_i: a term this far below the others is nothing to a double, and going on would only drift."""
+"""Smallest e and c_i, for y of about 1: a term this far below is nothing to a double, and going on would only drift."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,12 +152,13 @@ def minimise(
         prepared: ``loss.prepare(y)``, of shape (n,) or (batch, n).
         loss: what is summed over points.
         start: where each fit starts.
-        weights: of the points, (batch, n); None: all 1. Counts of a bootstrap resample do.
+        weights: how often each point counts, (batch, n); None: once. Their precisions are part of `loss`.
         fixed: (batch, p): parameters that stay as they start; None: all free.
         steps: at most.
         decrease: see `DECREASE`.
     """
     best = start.copy()
+    lowest = np.minimum(_lowest(best.shape[1]), start)  # a scale at an x far from the data may start lower
     converged = np.zeros(len(start), dtype=bool)
     values, gradient, hessian = derivatives(terms, prepared, loss, best, weights)
     damping = np.full(len(start), 1e-3)
@@ -168,7 +169,7 @@ def minimise(
         held = None if fixed is None else fixed[active]
         step, promised = _step(gradient[active], hessian[active], damping[active], held)
         done = promised <= decrease * np.abs(values[active])
-        trial = np.maximum(best[active] + step, _lowest(best.shape[1]))
+        trial = np.maximum(best[active] + step, lowest[active])
         value, slope, curvature = derivatives(terms, _rows(prepared, active), loss, trial, _rows(weights, active))
         better = value < values[active]  # NaN is not
         winners = active[better]

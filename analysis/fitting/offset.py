@@ -9,18 +9,19 @@ offset of data that hardly bend is open on one side, and says so.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import stdtrit
 
 from analysis.fitting.edges import has_rival, interval_ends
+from analysis.fitting.inputs import column_of, place_of, weights_of
 from analysis.fitting.results import (
     LEVEL,
     UNKNOWN,
     Array,
     Coefficient,
-    FitError,
     FitStatus,
     HeldOut,
     Interval,
@@ -35,6 +36,12 @@ STEEPEST = 25.0
 
 GRID = 201
 """Exponents that the search looks at first."""
+
+POLISH = 4
+"""Gauss-Newton steps after the search: it ends where a sum of squares no longer changes, long before the residuals do."""
+
+ROUNDING = 1e-13
+"""Residuals, relative to the observations, that say nothing about noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +91,15 @@ class OffsetPowerLawFit:
             return float(self.offset + self.at_reference * (x / self.reference) ** self.exponent)
 
     def predict(self, x: float, *, level: float = LEVEL) -> Prediction:
-        """y at `x`, with the profile interval of the law there, and that of one more observation."""
+        """y at `x`, with the profile interval of the law there, and that of one more observation.
+
+        Raises:
+            FitError: `x` is no positive number, or `level` no probability.
+        """
         check_level(level)
+        x = place_of("x", x)
         value = self(x)
-        if not self.dof or not np.isfinite(value):
+        if not np.isfinite(value) or not self._profile.measures_noise:
             return Prediction(value=value, law=UNKNOWN, observation=UNKNOWN)
         low, high = self._profile.value_interval(float(np.log(x / self.reference)), value, level)
         noise = float(stdtrit(self.dof, (1 + level) / 2)) * self.residual_sd
@@ -119,17 +131,16 @@ def fit_offset_power_law(
     Raises:
         FitError: a value is impossible, or lengths differ.
     """
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    x, y = column_of("x", x), column_of("y", y)
     check_points(x=x, y=y)
     check_above("x", x, 0.0)
     check_level(level)
-    weight = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=float)
-    check_points(x=x, weights=weight)
-    if weight.min() < 0 or not weight.any():
-        raise FitError("weights must be at least 0, and one of them above it")
+    given = weights_of(weights, len(x))
+    weight = np.ones(len(x)) if given is None else given
     used = weight > 0
     reference = float(np.exp(np.log(x[used]).mean()))
-    profile = _Profile(np.log(x / reference), y, weight, max(int(used.sum()) - 3, 0))
+    u = np.log(x / reference)
+    profile = _Profile(u[used], y[used], weight[used], max(int(used.sum()) - 3, 0))
     different = len(np.unique(x[used]))
     if different < 3:
         nothing = float("nan")
@@ -152,21 +163,22 @@ def fit_offset_power_law(
     straight = abs(exponent) < 1e-9 / profile.reach
     at_reference = float("inf") if straight else slope / exponent
     offset = level_there - at_reference
-    residuals = y - level_there - slope * _box_cox(profile.u, exponent)
+    residuals = y - level_there - slope * _box_cox(u, exponent)
     sd = float(np.sqrt((weight * residuals**2).sum() / profile.dof)) if profile.dof else float("nan")
     steep = abs(exponent) * profile.reach > 0.999 * STEEPEST
-    flat = abs(slope) * profile.reach <= 1e-12 * max(float(np.abs(y).max()), 1e-300)
+    flat = abs(slope) * profile.reach <= 1e-12 * max(float(np.abs(y[used]).max()), 1e-300)
     status = FitStatus.AMBIGUOUS if has_rival(profile.free(profile.grid)) else FitStatus.CONVERGED
     status = FitStatus.AT_BOUND if steep else FitStatus.NOT_IDENTIFIABLE if straight or flat else status
-    largest = x == x.max()
+    at = float(x[used].max())
+    largest, earlier = used & (x == at), used & (x != at)
     held_out = None
-    if len(np.unique(x[used & ~largest])) >= 3:
-        earlier = _Profile(profile.u[~largest], y[~largest], weight[~largest], 0)
-        found = earlier.best_exponent()
-        base, rise = earlier.linear(found)
-        at = float(x.max())
+    if len(np.unique(x[earlier])) >= 3:
+        without = _Profile(u[earlier], y[earlier], weight[earlier], 0)
+        found = without.best_exponent()
+        base, rise = without.linear(found)
         predicted = base + rise * float(_box_cox(np.array([np.log(at / reference)]), found)[0])
-        held_out = HeldOut(at=at, predicted=predicted, observed=float(y[largest].mean()))
+        observed = float(np.average(y[largest], weights=weight[largest]))
+        held_out = HeldOut(at=at, predicted=predicted, observed=observed)
     return OffsetPowerLawFit(
         status=status,
         offset=float(offset),
@@ -191,10 +203,14 @@ def _box_cox(u: Array, exponent: float | Array) -> Array:
 
 
 class _Profile:
-    """Sums of squares of y = p + q (exp(b u) - 1)/b with everything but b, or but b and one more quantity, fitted."""
+    """Sums of squares of y = p + q (exp(b u) - 1)/b with everything but b, or but b and one more quantity, fitted.
+
+    They are sums over residuals: a difference of sums of squares says nothing below 1e-8 of y.
+    """
 
     def __init__(self, u: Array, y: Array, weight: Array, dof: int):
-        self.u, self.y, self.weight, self.dof = u, y, weight, dof
+        self.u, self.y, self.weight, self.dof = u, y, weight / weight.mean(), dof
+        self.root = np.sqrt(self.weight)
         self.reach = float(np.ptp(u)) or 1.0
         self.steepest = STEEPEST / self.reach
         # Finer near 0, where laws are: cubes of an even grid.
@@ -210,58 +226,88 @@ class _Profile:
 
     def free(self, exponent: Array) -> Array:
         """Sum of squares at exponents of shape (m,)."""
-        phi = _box_cox(self.u, np.atleast_1d(exponent)[:, None])
-        total = self.weight.sum()
-        phi = phi - (phi @ self.weight / total)[:, None]
-        y = self.y - self.y @ self.weight / total
-        along = (phi * self.weight) @ y
-        spread = (phi**2) @ self.weight
-        return np.asarray(((self.weight * y) @ y) - along**2 / np.where(spread > 0, spread, 1.0))
+        return _sums(self.free_rest(exponent))
 
-    def tied(self, exponent: Array, value: float, at: float | None) -> Array:
+    def free_rest(self, exponent: Array) -> Array:
+        """Residuals times the roots of the weights, shape (m, n), at exponents of shape (m,)."""
+        phi = _box_cox(self.u, exponent[:, None])
+        return self._rest(phi - self._mean(phi)[:, None], self.y - self._mean(self.y))
+
+    def tied_rest(self, exponent: Array, value: float, at: float | None) -> Array:
         """The same where the law has `value` at u = `at`; None: in the limit, that is e = value."""
-        b = np.atleast_1d(exponent)[:, None]
+        b = exponent[:, None]
         # g may have any factor: the largest entry is 1, so that nothing overflows
         g = np.exp(b * self.u - (b * self.u).max(axis=1, keepdims=True)) if at is None else _between(self.u, at, b)
-        rest = self.y - value
-        along, spread = (g * self.weight) @ rest, (g**2) @ self.weight
-        return np.asarray((self.weight * rest) @ rest - along**2 / np.where(spread > 0, spread, 1.0))
+        return self._rest(g, self.y - value)
+
+    def amplitude_rest(self, exponent: Array, amplitude: float) -> Array:
+        """The same where a = `amplitude`."""
+        rest = self.y - amplitude * np.exp(np.clip(exponent[:, None] * self.u, None, 300))
+        return np.asarray((rest - self._mean(rest)[:, None]) * self.root)
+
+    def _rest(self, g: Array, y: Array) -> Array:
+        """What the best multiple of each row of `g` (m, n) leaves of `y` (n,)."""
+        along, spread = (g * self.weight) @ y, (g**2) @ self.weight
+        return np.asarray((y - (along / np.where(spread > 0, spread, 1.0))[:, None] * g) * self.root)
+
+    def _mean(self, values: Array) -> Array:
+        return np.asarray(values @ self.weight / self.weight.sum())
 
     def best_exponent(self) -> float:
         """Where `free` is least."""
-        return self._least(self.free)[0]
+        return self._least(self.free_rest)[0]
 
-    def _least(self, squares: Callable[[Array], Array]) -> tuple[float, float]:
-        on_grid = squares(self.grid)
+    def _least(self, rest: Callable[[Array], Array]) -> tuple[float, float]:
+        on_grid = _sums(rest(self.grid))
         place = int(np.argmin(on_grid))
         low, high = self.grid[max(place - 1, 0)], self.grid[min(place + 1, GRID - 1)]
         found = minimize_scalar(
-            lambda b: float(squares(np.array([b]))[0]),
+            lambda b: float(_sums(rest(np.array([b])))[0]),
             bounds=(low, high),
             method="bounded",
             options={"xatol": 1e-12 * self.steepest},
         )
-        if found.fun <= on_grid[place]:
-            return float(found.x), float(found.fun)
-        return float(self.grid[place]), float(on_grid[place])
+        best, least = float(self.grid[place]), float(on_grid[place])
+        if found.fun <= least:
+            best, least = float(found.x), float(found.fun)
+        step = 1e-6 / self.reach
+        for _ in range(POLISH):
+            below, here, above = rest(np.array([best - step, best, best + step]))
+            slope = (above - below) / (2 * step)
+            flat = float(slope @ slope)
+            trial = float(np.clip(best - float(slope @ here) / flat, low, high)) if flat > 0 else best
+            there = float(_sums(rest(np.array([trial])))[0])
+            if not there < least:
+                break
+            best, least = trial, there
+        return best, least
+
+    @cached_property
+    def least_squares(self) -> float:
+        """The least sum of squares."""
+        return self._least(self.free_rest)[1]
+
+    @property
+    def measures_noise(self) -> bool:
+        """Whether there are residuals, beyond rounding."""
+        return bool(self.dof and self.least_squares > ROUNDING**2 * float(self.weight @ self.y**2))
 
     def _bound(self, level: float) -> float:
-        best = float(self.free(np.array([self.best_exponent()]))[0])
-        return best * (1 + float(stdtrit(self.dof, (1 + level) / 2)) ** 2 / self.dof)
+        return self.least_squares * (1 + float(stdtrit(self.dof, (1 + level) / 2)) ** 2 / self.dof)
 
     def value_interval(self, at: float | None, value: float, level: float) -> tuple[float, float]:
         """Of the law's value at u = `at`, or of e."""
         bound = self._bound(level)
-        step = max(np.sqrt(bound / max(self.dof, 1) / self.weight.mean()), 1e-9 * abs(value), 1e-300)
-        return interval_ends(lambda v: self._least(lambda b: self.tied(b, v, at))[1] - bound, value, float(step))
+        step = max(np.sqrt(bound / max(self.dof, 1)), 1e-300)
+        return _ends(lambda v: self._least(lambda b: self.tied_rest(b, v, at))[1] - bound, value, float(step))
 
     def intervals(self, exponent: float, offset: float, at_reference: float, level: float) -> dict[str, Interval]:
         """Of the three coefficients."""
         names = ("offset", "at_reference", "exponent")
-        if not self.dof or self._bound(level) <= 0:
+        if not self.measures_noise:
             return dict.fromkeys(names, UNKNOWN)
         bound = self._bound(level)
-        b = interval_ends(
+        b = _ends(
             lambda b: float(self.free(np.array([b]))[0]) - bound,
             exponent,
             0.05 / self.reach,
@@ -276,16 +322,25 @@ class _Profile:
         }
 
     def _amplitude_interval(self, at_reference: float, bound: float) -> tuple[float, float]:
-        total = self.weight.sum()
-
-        def squares(b: Array, amplitude: float) -> Array:
-            rest = self.y - amplitude * np.exp(np.clip(b[:, None] * self.u, None, 300))
-            rest = rest - (rest @ self.weight / total)[:, None]
-            return np.asarray((rest**2) @ self.weight)
-
-        return interval_ends(
-            lambda a: self._least(lambda b: squares(b, a))[1] - bound, at_reference, 0.05 * abs(at_reference) + 1e-300
+        return _ends(
+            lambda a: self._least(lambda b: self.amplitude_rest(b, a))[1] - bound,
+            at_reference,
+            0.05 * abs(at_reference) + 1e-300,
         )
+
+
+def _ends(
+    excess: Callable[[float], float], best: float, step: float, limits: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[float, float]:
+    """Those of `interval_ends`, as accurate relative to the interval as they would be relative to `best`."""
+    low, high = interval_ends(
+        lambda far: excess(best + far), 0.0, step, (min(limits[0] - best, 0.0), max(limits[1] - best, 0.0))
+    )
+    return best + low, best + high
+
+
+def _sums(rest: Array) -> Array:
+    return np.asarray((rest**2).sum(axis=1))
 
 
 def _between(u: Array, at: float, b: Array) -> Array:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
+from analysis.fitting.inputs import column_of, place_of, weights_of
 from analysis.fitting.linear import LeastSquares
 from analysis.fitting.results import (
     LEVEL,
@@ -111,8 +112,13 @@ class PowerLawFit:
         return float(self.law(x))
 
     def predict(self, x: float, *, level: float = LEVEL) -> Prediction:
-        """y at `x` with the interval of the law there and that of one more observation, by Student's t in logarithms."""
+        """y at `x` with the interval of the law there and that of one more observation, by Student's t in logarithms.
+
+        Raises:
+            FitError: `x` is no positive number, or `level` no probability.
+        """
         check_level(level)
+        x = place_of("x", x)
         if not self.dof:
             return Prediction(value=self(x), law=UNKNOWN, observation=UNKNOWN)
         at = np.array([1.0, np.log(x / self.law.reference)])
@@ -158,7 +164,7 @@ def fit_power_law(
         FitError: a value is impossible, lengths differ, fewer than two different x have weight, or weights come with a
             noise ratio.
     """
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    x, y = column_of("x", x), np.asarray(y, dtype=float)
     check_level(level)
     if y.ndim != 1:
         raise FitError(f"y has shape {y.shape}: fit_power_law takes one law; solve_power_laws takes a batch")
@@ -167,7 +173,7 @@ def fit_power_law(
             raise FitError("weights and noise_ratio together: an orthogonal fit takes all points as equally precise")
         if not (np.isfinite(noise_ratio) and noise_ratio > 0):
             raise FitError(f"a noise ratio of {noise_ratio:g}: it must be finite and above 0; None: x is exact")
-    weights = None if weights is None else np.asarray(weights, dtype=float)
+    weights = weights_of(weights, len(x))
     law = solve_power_laws(x, y, floor=floor, weights=weights)
     used = np.ones(len(x), dtype=bool) if weights is None else weights > 0
     dof = int(used.sum()) - 2
@@ -206,20 +212,22 @@ def solve_power_laws(x: Array, y: Array, *, floor: float = 0.0, weights: Array |
     Raises:
         FitError: a value is impossible, lengths differ, or fewer than two different x have weight.
     """
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    x, y = column_of("x", x), np.asarray(y, dtype=float)
     check_points(x=x)
     check_above("x", x, 0.0)
+    if not np.isfinite(floor):
+        raise FitError(f"a floor of {floor:g}: it must be finite; 0 is none")
     if not y.size or y.shape[-1] != len(x):
         raise FitError(f"y of shape {y.shape} against {len(x)} x: give one y per x, and at least one law")
     check_points(y=y.ravel())
     check_above("y", y, floor)
-    if weights is not None:
-        check_points(x=x, weights=np.asarray(weights, dtype=float))
+    weights = weights_of(weights, len(x))
     log_x = np.log(x)
     centre = float(log_x.mean())
     squares = LeastSquares(np.stack([np.ones_like(log_x), log_x - centre], axis=1), weights)
     if not squares.full_rank:
-        raise FitError(f"a power law needs two different x, got {np.unique(x).tolist()}; add a budget")
+        different = np.unique(x if weights is None else x[weights > 0]).tolist()
+        raise FitError(f"a power law needs two different x that have weight, got {different}; add a budget")
     solved = squares.solve(np.log(y - floor))
     return PowerLaw(
         at_reference=np.exp(solved[..., 0]), exponent=solved[..., 1], reference=float(np.exp(centre)), floor=floor

@@ -1,26 +1,25 @@
 """Power laws of several variables, y = k prod_i (x_i / x0_i)^e_i, by least squares in logarithms.
 
 fit = fit_product_law({"N": params, "D": tokens}, learning_rate)
-fit.exponents["N"], fit.intervals["N"], fit.coefficient, fit.predict({"N": 1e9, "D": 1e11})
+fit.exponents["N"], fit.intervals["N"], fit.coefficient, fit.predict({"N": 1e9, "D": 1e11}), fit.held_out
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtrit
 
+from analysis.fitting.inputs import column_of, columns_of, places_of, weights_of
 from analysis.fitting.linear import LeastSquares
 from analysis.fitting.results import (
     LEVEL,
     UNKNOWN,
     Array,
-    FitError,
     FitStatus,
+    HeldOut,
     Interval,
     Prediction,
-    check_above,
     check_level,
     check_points,
 )
@@ -47,6 +46,8 @@ class ProductLawFit:
     """Of (ln at_reference, exponents), shape (1 + k, 1 + k)."""
     intervals: dict[str, Interval]
     """Of the exponents under their variables' names, of ``at_reference`` and of ``coefficient``; by Student's t."""
+    held_out: HeldOut | None
+    """Mean (of ln y) at the largest budget, predicted without it; None without budgets, or where the rest determines no law."""
     unit: str
     """Of y, and so of `at_reference`; an exponent has none."""
 
@@ -58,15 +59,25 @@ class ProductLawFit:
     @property
     def coefficient(self) -> float:
         """y where every variable is 1."""
-        return float(self.at_reference * math.prod(self.references[name] ** -e for name, e in self.exponents.items()))
+        return self(dict.fromkeys(self.exponents, 1.0))
 
     def __call__(self, variables: Mapping[str, float]) -> float:
-        """y at `variables`."""
-        powers = ((variables[name] / self.references[name]) ** e for name, e in self.exponents.items())
-        return float(self.at_reference * math.prod(powers))
+        """y at `variables`; infinite beyond the largest number.
+
+        Raises:
+            FitError: a variable is missing, unknown or not a positive number.
+        """
+        places = places_of(tuple(self.exponents), variables)
+        power = sum(e * np.log(places[name] / self.references[name]) for name, e in self.exponents.items())
+        with np.errstate(over="ignore"):
+            return float(np.exp(np.log(self.at_reference) + power))
 
     def predict(self, variables: Mapping[str, float], *, level: float = LEVEL) -> Prediction:
-        """y at `variables`, with the interval of the law there and that of one more observation."""
+        """y at `variables`, with the interval of the law there and that of one more observation.
+
+        Raises:
+            FitError: a variable is missing, unknown or not a positive number, or `level` is no probability.
+        """
         check_level(level)
         value = self(variables)
         if not self.dof:
@@ -81,7 +92,13 @@ class ProductLawFit:
 
 
 def fit_product_law(
-    variables: Mapping[str, Array], y: Array, *, weights: Array | None = None, level: float = LEVEL, unit: str = ""
+    variables: Mapping[str, Array],
+    y: Array,
+    *,
+    weights: Array | None = None,
+    budgets: Array | None = None,
+    level: float = LEVEL,
+    unit: str = "",
 ) -> ProductLawFit:
     """Least squares of ln y on the logarithms of `variables`.
 
@@ -89,22 +106,19 @@ def fit_product_law(
         variables: each of shape (n,), positive.
         y: shape (n,), positive.
         weights: shape (n,), inverse variances in logarithms up to a factor; None: all equal.
+        budgets: shape (n,), any numbers: for the error of predicting the largest without it.
         level: of the intervals.
         unit: of y, for print.
 
     Raises:
-        FitError: a value is impossible, lengths differ, or there is no variable.
+        FitError: a value is impossible, lengths differ, there is no variable, or one is called ``y``, ``at_reference`` or
+            ``coefficient``.
     """
-    columns = {name: np.asarray(column, dtype=float) for name, column in variables.items()}
-    y = np.asarray(y, dtype=float)
-    if not columns:
-        raise FitError("no variables: a power law needs at least one")
-    check_points(**columns, y=y)
+    columns, y = columns_of(variables, y, reserved=("at_reference", "coefficient"))
     check_level(level)
-    for name, column in {**columns, "y": y}.items():
-        check_above(name, column, 0.0)
-    weight = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
-    check_points(weights=weight, y=y)
+    given = weights_of(weights, len(y))
+    weight = np.ones(len(y)) if given is None else given
+    held_out = None if budgets is None else _held_out(columns, y, weight, column_of("budgets", budgets))
     log_x = np.log(np.stack(list(columns.values())))
     centre = log_x.mean(axis=1)
     squares = LeastSquares(np.concatenate([np.ones((1, len(y))), log_x - centre[:, None]]).T, weight)
@@ -114,7 +128,7 @@ def fit_product_law(
     if not squares.full_rank:
         nothing = float("nan")
         return ProductLawFit(
-            status=FitStatus.TOO_FEW_POINTS if len(y) <= len(columns) else FitStatus.NOT_IDENTIFIABLE,
+            status=FitStatus.TOO_FEW_POINTS if (weight > 0).sum() <= len(columns) else FitStatus.NOT_IDENTIFIABLE,
             at_reference=nothing,
             exponents=dict.fromkeys(columns, nothing),
             references=references,
@@ -123,6 +137,7 @@ def fit_product_law(
             dof=dof,
             covariance=np.full((len(names) - 1, len(names) - 1), np.nan),
             intervals=dict.fromkeys(names, UNKNOWN),
+            held_out=None,
             unit=unit,
         )
     solved = squares.solve(np.log(y))
@@ -147,5 +162,25 @@ def fit_product_law(
         dof=dof,
         covariance=covariance,
         intervals=intervals,
+        held_out=held_out,
         unit=unit,
     )
+
+
+def _held_out(columns: dict[str, Array], y: Array, weight: Array, budgets: Array) -> HeldOut | None:
+    """What a law without the largest budget that has weight says there, on average of the logarithms."""
+    check_points(budgets=budgets, y=y)
+    used = weight > 0
+    at = float(budgets[used].max())
+    largest, earlier = used & (budgets == at), used & (budgets != at)
+    if not earlier.any():
+        return None
+    law = fit_product_law({name: of[earlier] for name, of in columns.items()}, y[earlier], weights=weight[earlier])
+    if law.status is not FitStatus.CONVERGED:
+        return None
+    points = [
+        dict(zip(columns, row, strict=True)) for row in np.stack([of[largest] for of in columns.values()], axis=1)
+    ]
+    logs = np.log([law(point) for point in points])
+    means = [float(np.exp(np.average(of, weights=weight[largest]))) for of in (logs, np.log(y[largest]))]
+    return HeldOut(at=at, predicted=means[0], observed=means[1])

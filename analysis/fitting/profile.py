@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from analysis.fitting.additive import AdditiveFit, centred
-from analysis.fitting.losses import LogHuber, Squares
-from analysis.fitting.newton import VANISHED, Terms, minimise
+from analysis.fitting.additive import AdditiveFit
+from analysis.fitting.frame import Frame
+from analysis.fitting.losses import LogHuber, Squares, Weighed
+from analysis.fitting.newton import VANISHED, Terms, minimise, objective
 from analysis.fitting.results import LEVEL, UNKNOWN, Array, Interval, check_level
 
 CLOSE = 1e-3
@@ -23,6 +24,9 @@ ROUNDS = 60
 
 ROUNDING = 1e-13
 """Residuals, relative to the observations, that say nothing about noise."""
+
+UNFELT = 1e-9
+"""A standard error, to first order, below which the fit does not feel the parameter: its term has vanished."""
 
 FURTHEST = 60.0
 """An exponent or a logarithm that may move further than this is not bounded by the data."""
@@ -36,23 +40,22 @@ def profile_intervals(fit: AdditiveFit, level: float = LEVEL) -> dict[str, Inter
     """
     check_level(level)
     method = "profile, F" if isinstance(fit.loss, Squares) else "profile, robust likelihood ratio"
-    if not fit.dof or not np.isfinite(fit.parameters).all():
+    if not fit.dof or not fit.determined:
         return dict.fromkeys(fit.names, UNKNOWN)
-    rounding = ROUNDING * (float(fit.y.mean()) if isinstance(fit.loss, Squares) else 1.0)
-    if noise_unit(fit)[0] <= rounding**2:
+    if noise_unit(fit)[0] <= ROUNDING**2:
         return dict.fromkeys(fit.names, UNKNOWN)
-    variables = np.stack(list(fit.variables.values()))
-    count, quantile = len(variables), float(stdtrit(fit.dof, (1 + level) / 2))
-    at_centre = Terms.of(variables)
+    frame = fit.frame
+    at_centre = frame.terms
+    count, quantile = len(at_centre.log_x), float(stdtrit(fit.dof, (1 + level) / 2))
     ends = np.empty((1 + 2 * count, 2))
     others = [0, *range(1 + count, 1 + 2 * count)]
-    ends[others] = _Profile(fit, at_centre, quantile).bounds(others)
+    ends[others] = _Profile(fit, frame, quantile).bounds(others)
     for index in range(count):  # A_i is a coordinate where ln x_i counts from 1; the other variables stay centred
         shift = np.where(np.arange(count) == index, at_centre.centre, 0.0)
         terms = Terms(log_x=at_centre.log_x + shift[:, None], centre=at_centre.centre - shift)
-        ends[[1 + index]] = _Profile(fit, terms, quantile).bounds([1 + index])
+        ends[[1 + index]] = _Profile(fit, frame.seen_from(terms), quantile).bounds([1 + index])
     with np.errstate(over="ignore"):
-        ends[: 1 + count] = np.exp(ends[: 1 + count])
+        ends[: 1 + count] = np.exp(ends[: 1 + count] + frame.level)
     return {
         name: Interval(low=float(low), high=float(high), level=level, method=method)
         for name, (low, high) in zip(fit.names, ends, strict=True)
@@ -62,19 +65,18 @@ def profile_intervals(fit: AdditiveFit, level: float = LEVEL) -> dict[str, Inter
 def noise_unit(fit: AdditiveFit) -> tuple[float, float]:
     """Twice the rise of the objective that one squared standard error costs, and the mean curvature of the loss.
 
-    Under least squares these are the residual variance and 1. Under Huber's loss with a small delta few residuals have
-    curvature, so its mean is a density estimate with a bandwidth of its own.
+    Both in the fit's frame, of a point of the median weight. Under least squares these are the residual variance and 1. Under
+    Huber's loss with a small delta few residuals have curvature, so its mean is a density estimate with a bandwidth of its own.
     """
-    weights = np.ones(fit.points) if fit.weights is None else fit.weights
-    if isinstance(fit.loss, Squares):
-        return 2 * fit.objective / fit.dof, 1.0
-    residuals = fit.residuals[weights > 0]
-    weights = weights[weights > 0]
-    delta = fit.loss.delta if isinstance(fit.loss, LogHuber) else np.inf
-    squares = float((weights * np.clip(residuals, -delta, delta) ** 2).sum()) / fit.dof
+    residuals = fit.standardised
+    if not isinstance(fit.loss, LogHuber):
+        scale = np.exp(fit.frame.level) if isinstance(fit.loss, Squares) else 1.0
+        return float(((residuals / scale) ** 2).sum()) / fit.dof, 1.0
+    delta = fit.loss.delta
+    squares = float((np.clip(residuals, -delta, delta) ** 2).sum()) / fit.dof
     typical = 1.4826 * float(np.median(np.abs(residuals)))
     width = max(delta, 1.06 * typical * len(residuals) ** -0.2)
-    within = float((weights * (np.abs(residuals) <= width)).sum() / weights.mean())
+    within = float((np.abs(residuals) <= width).sum())
     # A fit with a small delta passes through about as many points as it has parameters: they say nothing about density.
     share = max(within - len(fit.parameters), 0.5) / fit.dof
     curvature = min(share * delta / width, 1.0)
@@ -88,27 +90,33 @@ class _Profile:
     """Bounds of parameters as the coordinates of `terms`."""
 
     fit: AdditiveFit
-    terms: Terms
+    frame: Frame
     quantile: float
 
     def __post_init__(self) -> None:
-        self.best = centred(self.fit.parameters, self.terms)
-        self.prepared = self.fit.loss.prepare(self.fit.y)
+        self.terms, self.prepared, loss = self.frame.terms, self.frame.prepared, self.frame.loss
+        self.best = self.frame.inward(self.fit.parameters)
+        self.least = float(objective(self.terms, self.prepared, loss, self.best[None])[0])
         self.unit, curvature = noise_unit(self.fit)
         logs = self.terms.log_terms(self.best[None])[0]
-        share = np.exp(logs - self.terms.log_model(self.best[None]))
+        log_model = self.terms.log_model(self.best[None])
+        share = np.exp(logs - log_model)
         jacobian = np.concatenate([share, -share[1:] * self.terms.log_x])
         if isinstance(self.fit.loss, Squares):
-            jacobian = jacobian * self.fit.fitted
-        weighted = jacobian if self.fit.weights is None else jacobian * self.fit.weights
-        covariance = np.linalg.pinv(weighted @ jacobian.T) * self.unit / curvature
-        variance = np.maximum(np.diag(covariance), 1e-20)
+            jacobian = jacobian * np.exp(log_model)
+        precision = 1.0 if not isinstance(loss, Weighed) else loss.root**2
+        covariance = np.linalg.pinv((jacobian * precision) @ jacobian.T) * self.unit / curvature
+        variance = np.diag(covariance).copy()
+        # To first order such a parameter may go anywhere without the others: steps of 1 find where that ends.
+        unfelt = variance < UNFELT**2
+        variance[unfelt] = 1.0
         self.error = np.sqrt(variance)
         self.along = covariance / variance[:, None]
         """Row j: how all parameters move, to first order, when parameter j moves by 1 and the fit stays the best."""
+        self.along[unfelt] = np.eye(len(variance))[unfelt]
 
     def bounds(self, indices: list[int]) -> Array:
-        """Lower and upper bound of each parameter in `indices`, shape (len(indices), 2)."""
+        """Lower and upper bound of each parameter in `indices`, shape (len(indices), 2); NaN where no fit converged there."""
         index = np.repeat(indices, 2)
         side = np.tile([-1.0, 1.0], len(indices))
         rows = np.arange(len(index))
@@ -120,18 +128,18 @@ class _Profile:
         distance = np.minimum(self.quantile * self.error[index], 2.0)
         inside = np.tile(self.best, (len(index), 1))
         bound = np.full(len(index), np.nan)
+        settled = np.zeros(len(index), dtype=bool)
         open_rows = rows
         for _ in range(ROUNDS):
             now = open_rows
             moved = side[now] * (distance[now] - inner[now])
             trial = inside[now] + moved[:, None] * self.along[index[now]]
             trial[np.arange(len(now)), index[now]] = start[now] + side[now] * distance[now]
-            weights = None if self.fit.weights is None else np.tile(self.fit.weights, (len(now), 1))
-            found = minimise(
-                self.terms, self.prepared, self.fit.loss, trial, weights=weights, fixed=fixed[now], decrease=1e-9
-            )
-            z = np.sqrt(np.maximum(2 * (found.objective - self.fit.objective) / self.unit, 0.0))
+            found = minimise(self.terms, self.prepared, self.frame.loss, trial, fixed=fixed[now], decrease=1e-9)
+            z = np.sqrt(np.maximum(2 * (found.objective - self.least) / self.unit, 0.0))
             low = z <= self.quantile
+            # A fit that stopped early is good enough to show that a place is inside, not that it is outside.
+            unknown = ~low & ~found.converged
             inner[now[low]], inner_z[now[low]] = distance[now[low]], z[low]
             inside[now[low]] = found.parameters[low]
             outer[now[~low]], outer_z[now[~low]] = distance[now[~low]], z[~low]
@@ -140,13 +148,18 @@ class _Profile:
             narrow = outer[now] - inner[now] < 1e-3 * CLOSE * np.maximum(self.error[index[now]], 1e-12)
             bound[now[narrow & ~close]] = start[now[narrow & ~close]] + (side * outer)[now[narrow & ~close]]
             reached = start[now] + side[now] * inner[now]
-            lost = low & ((inner[now] > FURTHEST) | ((index[now] < 1 + len(self.terms.log_x)) & (reached <= VANISHED)))
+            scales = index[now] < 1 + len(self.terms.log_x)
+            gone = scales & (reached <= VANISHED) & ((start[now] > VANISHED) | (index[now] == 0))
+            lost = low & ((inner[now] > FURTHEST) | (gone & (side[now] < 0)))
             bound[now[lost & ~close]] = side[now[lost & ~close]] * np.inf
-            open_rows = now[~(close | narrow | lost)]
+            bound[now[unknown]] = np.nan
+            settled[now[unknown]] = True
+            open_rows = now[~(close | narrow | lost | unknown)]
             if not len(open_rows):
                 break
             distance[open_rows] = self._next(inner[open_rows], inner_z[open_rows], outer[open_rows], outer_z[open_rows])
-        bound[np.isnan(bound)] = (side * np.inf)[np.isnan(bound)]
+        late = np.isnan(bound) & ~settled  # the bracket so far, on its outer side: at worst the interval is too wide
+        bound[late] = (self.best[index] + side * outer)[late]
         return bound.reshape(-1, 2)
 
     def _next(self, inner: Array, inner_z: Array, outer: Array, outer_z: Array) -> Array:

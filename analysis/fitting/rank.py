@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
+from analysis.fitting.inputs import column_of
 from analysis.fitting.results import LEVEL, UNKNOWN, Array, FitStatus, Interval, check_level, check_points
 
 
@@ -57,11 +58,11 @@ def rank_agreement(x: Array, y: Array, *, level: float = LEVEL) -> RankAgreement
     2000), 0.437/(n - 4) for Kendall (Fieller, Hartley & Pearson 1957).
 
     Raises:
-        FitError: a value is not finite, or lengths differ.
+        FitError: a value is not finite, lengths differ, or a column has more than one dimension.
     """
     from scipy import stats  # half a second, which the other fits need not wait for
 
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    x, y = column_of("x", x), column_of("y", y)
     check_points(x=x, y=y)
     check_level(level)
     count = len(x)

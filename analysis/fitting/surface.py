@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares, nnls
 
-from analysis.fitting.additive import DELTA, AdditiveFit, fit_additive, uncentred
+from analysis.fitting.additive import DELTA, AdditiveFit, fit_additive
+from analysis.fitting.frame import Frame, precisions
 from analysis.fitting.losses import LogHuber, Squares
-from analysis.fitting.newton import Terms
 from analysis.fitting.results import Array, FitError, HeldOut, check_points
 from analysis.fitting.starts import SMALLEST, projected_starts
 
@@ -72,14 +72,13 @@ def fit_surface(
     Raises:
         FitError: a value is impossible, or lengths differ.
     """
-    variables = {"N": np.asarray(params, dtype=float), "D": np.asarray(tokens, dtype=float)}
-    y = np.asarray(loss, dtype=float)
+    variables, y = {"N": params, "D": tokens}, loss
     named = dict(zip(("N", "D", "y"), units, strict=True))
     robust = fit_additive(variables, y, loss=LogHuber(delta=delta), weights=weights, units=named)
-    if not np.isfinite(robust.parameters).all():
+    if not robust.determined:
         empty = fit_additive(variables, y, loss=Squares(), weights=weights, units=named)
         return SurfaceFit(robust=robust, squares=empty, projected=float("nan"), held_out=None)
-    start, projected = project(variables, y, weights)
+    start, projected = project(robust.variables, robust.y, robust.weights)
     squares = fit_additive(variables, y, loss=Squares(), weights=weights, units=named, starts=start[None])
     return SurfaceFit(
         robust=robust,
@@ -94,16 +93,17 @@ def project(variables: dict[str, Array], y: Array, weights: Array | None = None)
 
     Returns parameters as of `AdditiveFit.parameters`, and half the weighted sum of squares.
     """
-    terms = Terms.of(np.stack(list(variables.values())))
-    root = np.ones(len(y)) if weights is None else np.sqrt(weights)
-    count = len(variables)
+    frame = Frame.of(variables, y, weights, Squares())
+    terms, y, count = frame.terms, frame.y, len(variables)
+    relative = None if weights is None else precisions(weights)[weights > 0]
+    root = np.ones(len(y)) if relative is None else np.sqrt(relative)
 
     def linear(exponents: Array) -> tuple[Array, Array]:
         design = np.concatenate([np.ones((1, len(y))), np.exp(-exponents[:, None] * terms.log_x)]) * root
         coefficients, _ = nnls(design.T, y * root)
         return coefficients, coefficients @ design - y * root
 
-    starts = projected_starts(terms, y, weights)
+    starts = projected_starts(terms, y, relative)
     values = [float((linear(start[1 + count :])[1] ** 2).sum()) for start in starts]
     best = min(
         (
@@ -121,8 +121,8 @@ def project(variables: dict[str, Array], y: Array, weights: Array | None = None)
         key=lambda found: found.cost,
     )
     coefficients, _ = linear(best.x)
-    logs = np.log(np.maximum(coefficients, SMALLEST * 1e-8 * float(y.mean())))
-    return uncentred(np.concatenate([logs, best.x])[None], terms)[0], float(best.cost)
+    logs = np.log(np.maximum(coefficients, SMALLEST * 1e-8))
+    return frame.outward(np.concatenate([logs, best.x])[None])[0], float(best.cost) * frame.factor
 
 
 def leave_largest_out(fit: AdditiveFit, budgets: Array) -> HeldOut | None:
@@ -146,7 +146,7 @@ def leave_largest_out(fit: AdditiveFit, budgets: Array) -> HeldOut | None:
         if (~largest).any()
         else None
     )
-    if earlier is None or not np.isfinite(earlier.parameters).all():
+    if earlier is None or not earlier.determined:
         return None
     predicted = earlier({name: column[largest] for name, column in fit.variables.items()})
     return HeldOut(at=float(budgets.max()), predicted=float(predicted.mean()), observed=float(fit.y[largest].mean()))

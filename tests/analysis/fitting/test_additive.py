@@ -14,7 +14,7 @@ from analysis.fitting import (
     leave_largest_out,
     profile_intervals,
 )
-from analysis.fitting.additive import centred
+from analysis.fitting.frame import centred
 from analysis.fitting.newton import Terms, derivatives, objective
 from analysis.fitting.newton import minimise as newton
 from analysis.fitting.simulate import SurfaceTruth, grid, isoflop
@@ -122,16 +122,85 @@ def test_units_and_row_order_change_nothing(tokens, params, bits, order):
 
 @given(repeats=st.lists(st.integers(1, 3), min_size=len(LOSS), max_size=len(LOSS)))
 @settings(max_examples=8, deadline=None)
-def test_duplicates_are_weights(repeats):
+def test_duplicates_are_weights_under_least_squares(repeats):
     repeats = np.array(repeats)
-    weighted = fit_additive(both(), LOSS, weights=repeats.astype(float), loss=LogHuber(delta=1e-2))
+    weighted = fit_additive(both(), LOSS, weights=repeats.astype(float), loss=Squares())
     repeated = fit_additive(
-        both(np.repeat(PARAMS, repeats), np.repeat(TOKENS, repeats)),
-        np.repeat(LOSS, repeats),
-        loss=LogHuber(delta=1e-2),
+        both(np.repeat(PARAMS, repeats), np.repeat(TOKENS, repeats)), np.repeat(LOSS, repeats), loss=Squares()
     )
     assert weighted.objective == pytest.approx(repeated.objective, rel=1e-9)
     assert weighted.exponents == pytest.approx(repeated.exponents, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_weights_are_precisions_up_to_a_factor(loss):
+    weights = np.where(np.arange(len(LOSS)) % 2, 1.0, 0.04)
+    weights[0] = 0
+    fit = fit_additive(both(), LOSS, weights=weights, loss=loss)
+    other = fit_additive(both(), LOSS, weights=1e7 * weights, loss=loss)
+    assert other.exponents == pytest.approx(fit.exponents, rel=1e-6)
+    assert other.intervals["E"].low == pytest.approx(fit.intervals["E"].low, rel=1e-6)
+    absent = fit_additive(both(PARAMS[1:], TOKENS[1:]), LOSS[1:], weights=weights[1:], loss=loss)
+    assert absent.values == pytest.approx(fit.values, rel=1e-6)
+    equal = fit_additive(both(), LOSS, weights=np.full(len(LOSS), 9.0), loss=loss)
+    assert equal.values == pytest.approx(fit_additive(both(), LOSS, loss=loss).values, rel=1e-6)
+
+
+def test_the_loss_of_a_weighted_point_is_that_of_its_standardised_residual():
+    weights = np.geomspace(0.1, 10, len(LOSS))
+    fit = fit_additive(both(), LOSS, weights=weights, loss=LogHuber(delta=2e-3))
+    size = np.abs(np.sqrt(weights / np.median(weights)) * np.log(LOSS / fit.fitted))
+    huber = np.where(size <= 2e-3, size**2 / 2, 2e-3 * (size - 1e-3))
+    assert fit.objective == pytest.approx(huber.sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("unit", [1e-24, 1e30])
+def test_units_of_y_change_nothing(loss, unit):
+    plain, other = fit_additive(both(), LOSS, loss=loss), fit_additive(both(), LOSS * unit, loss=loss)
+    assert other.status is plain.status
+    assert other.values[:3] / unit == pytest.approx(plain.values[:3], rel=1e-5)
+    assert other.values[3:] == pytest.approx(plain.values[3:], rel=1e-5)
+    assert other.objective == pytest.approx(plain.objective * (unit**2 if isinstance(loss, Squares) else 1), rel=1e-8)
+    for name, interval in other.intervals.items():
+        factor = unit if name[0] in "EA" else 1.0
+        assert interval.low / factor == pytest.approx(plain.intervals[name].low, rel=1e-4), name
+        assert interval.high / factor == pytest.approx(plain.intervals[name].high, rel=1e-4), name
+
+
+@pytest.mark.parametrize("unit", [1e-24, 1.0, 1e30])
+def test_a_vanished_constant_is_0_in_every_unit(unit):
+    y = 50 * PARAMS**-0.3 * np.exp(0.02 * np.random.default_rng(1).normal(size=len(PARAMS)))
+    y *= (PARAMS / 1e9) ** (-0.05 * np.log(PARAMS / 1e9))  # bends down: no constant
+    fit = fit_additive({"N": PARAMS}, y * unit)
+    assert fit.status is FitStatus.AT_BOUND
+    assert fit.constant == 0
+    assert np.isneginf(fit.parameters[0])
+    assert fit.intervals["E"].low == 0
+    assert 0 < fit.intervals["E"].high < unit * y.min()
+
+
+@pytest.mark.parametrize("delta", [1e-4, 1e-6, 1e-8, 1e-10, 1e-12])
+def test_a_small_delta_is_the_sum_of_absolute_residuals(delta):
+    fit = fit_additive(both(), LOSS, loss=LogHuber(delta=delta))
+    assert fit.status in (FitStatus.CONVERGED, FitStatus.AMBIGUOUS)
+    absolute = np.abs(fit.residuals)
+    wider = fit_additive(both(), LOSS, loss=LogHuber(delta=3 * delta))
+    assert absolute.sum() <= np.abs(wider.residuals).sum() * (1 + 1e-3)
+    rng = np.random.default_rng(0)
+    terms = fit.frame.terms
+    moved = fit.frame.inward(fit.parameters) + 1e-4 * rng.standard_normal((300, 5))
+    assert objective(terms, fit.frame.prepared, fit.loss, moved).min() >= fit.objective * (1 - 1e-7)
+
+
+def test_a_fit_keeps_arrays_of_its_own():
+    params, weights = PARAMS.copy(), np.ones(len(LOSS))
+    fit = fit_additive({"N": params, "D": TOKENS}, LOSS, weights=weights)
+    before = fit.fitted
+    params[:] = 1.0
+    weights[:] = 0.0
+    assert (fit.fitted == before).all()
+    assert fit.dof == len(LOSS) - 5
 
 
 def test_one_outlier_moves_the_squares_and_not_the_robust_fit():
@@ -205,6 +274,13 @@ def test_trouble_is_a_status():
         lambda: fit_additive(both(), LOSS, weights=-np.ones(len(LOSS))),
         lambda: fit_additive(both(), LOSS, loss=LogHuber(delta=0.0)),
         lambda: LogHuber(delta=float("nan")),
+        lambda: fit_additive(both(PARAMS[:, None]), LOSS),
+        lambda: fit_additive(both(), LOSS[:, None]),
+        lambda: fit_additive(both(), LOSS, weights=np.full(len(LOSS), np.nan)),
+        lambda: fit_additive(both(), LOSS, starts=np.zeros((2, 4))),
+        lambda: fit_additive(both(), LOSS, starts=np.full((1, 5), np.nan)),
+        lambda: fit_additive(both(), LOSS)({"N": 1e9}),
+        lambda: fit_surface(PARAMS, TOKENS, LOSS, weights=-np.ones(len(LOSS))),
     ],
 )
 def test_impossible_input_raises(call):

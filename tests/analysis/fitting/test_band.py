@@ -63,3 +63,54 @@ def test_trouble():
         fit_band({"C": X}, -Y)
     with pytest.raises(FitError):
         fit_band({}, Y)
+    for name in ("y", "centre"):
+        with pytest.raises(FitError, match="another name"):
+            fit_band({name: X}, Y)
+    with pytest.raises(FitError, match="shape"):
+        fit_band({"C": X[:, None]}, Y)
+    band = fit_band({"C": X}, Y)
+    for places in ({"C": -1.0}, {"C": X}, {"D": 1.0}):
+        with pytest.raises(FitError):
+            band(places)
+    assert np.isfinite(band({"C": 1e300}))
+
+
+def test_a_band_that_two_points_span_alone_has_no_slope():
+    free = fit_band({"c": [1, 1, 2]}, [1, 2, 1.5])
+    assert free.status is FitStatus.NOT_IDENTIFIABLE
+    assert free.factor == pytest.approx(np.sqrt(2))
+    assert np.isnan(free.intervals["c"].low)
+    square = fit_band({"c": [1, 1, 2, 2]}, [1, 2, 1, 2])
+    assert square.status is FitStatus.CONVERGED  # four corners: only the level line is as narrow
+    assert square.exponents["c"] == pytest.approx(0.0, abs=1e-9)
+    n, d = np.array([1, 1, 2, 2, 3, 3.0]), np.array([1, 2, 1, 2, 1, 2.0])
+    two = fit_band({"N": np.r_[n, 1], "D": np.r_[d, 1]}, np.r_[np.ones(6), 3.0])
+    assert two.status is FitStatus.NOT_IDENTIFIABLE
+    twins = fit_band({"c": [1, 2, 4, 1, 2, 4]}, [1, 2, 4, 8, 4, 2], coverage=0.5)  # either line has no width
+    assert twins.status is not FitStatus.CONVERGED
+
+
+def test_a_share_that_any_line_holds_is_no_law():
+    x, y = X[:8], Y[:8]
+    assert fit_band({"C": x}, y, coverage=0.1).status is FitStatus.TOO_FEW_POINTS
+    assert fit_band({"C": x}, y, coverage=0.25).status is FitStatus.TOO_FEW_POINTS
+    assert fit_band({"C": x}, y, coverage=0.3).status is FitStatus.CONVERGED
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1.0, 1e30])
+def test_exact_data_have_no_width_in_any_unit(unit):
+    band = fit_band({"C": X * unit}, 3 * X**0.5)
+    assert band.status is FitStatus.AT_BOUND
+    assert np.isnan(band.intervals["C"].low)
+    assert band.exponents["C"] == pytest.approx(0.5, rel=1e-9)
+
+
+@pytest.mark.parametrize("noise", [1e-11, 1e-8, 1e-5, 1e-2])
+def test_a_narrow_band_is_found_as_well_as_a_wide_one(noise):
+    unit = np.random.default_rng(1).uniform(-1, 1, 14)
+    band = fit_band({"C": X}, 3 * X**0.5 * np.exp(noise * unit))
+    like = fit_band({"C": X}, np.exp(unit))
+    assert band.status is FitStatus.CONVERGED
+    assert np.log(band.factor) / noise == pytest.approx(np.log(like.factor), rel=0.01)
+    assert (band.exponents["C"] - 0.5) / noise == pytest.approx(like.exponents["C"], abs=0.01)
+    assert 0.5 in band.intervals["C"]

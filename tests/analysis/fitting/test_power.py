@@ -153,6 +153,63 @@ def test_offset_recovers_the_truth_and_bounds_itself():
     assert 2 < straight.predict(1e22).law.low < 3 - 0.1 * np.log(1e3) < straight.predict(1e22).law.high
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-15])
+def test_an_offset_law_through_exact_data_claims_no_interval(noise):
+    y = 1.7 + 1.2 * (MANY / 1e20) ** -0.15
+    fit = fit_offset_power_law(MANY, y * (1 + noise * np.random.default_rng(0).normal(size=9)))
+    ahead = fit.predict(1e24)
+    assert np.isnan([ahead.law.low, ahead.observation.high, fit.intervals["offset"].low]).all()
+
+
+@pytest.mark.parametrize("noise", [1e-11, 1e-9, 1e-7, 1e-5, 1e-3])
+def test_offset_intervals_scale_with_the_noise_however_small(noise):
+    """Near the truth the law is linear: what an interval is in units of the noise does not depend on the noise."""
+    y, unit = 1.7 + 1.2 * (MANY / 1e20) ** -0.15, np.random.default_rng(3).normal(size=9)
+    fit, like = (fit_offset_power_law(MANY, y + size * unit) for size in (noise, 1e-6))
+    assert fit.residual_sd / noise == pytest.approx(like.residual_sd / 1e-6, rel=1e-2)
+    for name, interval in fit.intervals.items():
+        other = like.intervals[name]
+        assert getattr(fit, name) in interval
+        width, typical = (interval.high - interval.low) / noise, (other.high - other.low) / 1e-6
+        assert width == pytest.approx(typical, rel=0.02 if noise < 1e-4 else 0.3), name
+    ahead = fit.predict(1e24)
+    assert ahead.observation.low < ahead.law.low < ahead.value < ahead.law.high < ahead.observation.high
+
+
+def test_points_without_weight_change_no_law():
+    x = np.r_[MANY, 1e27]
+    y, weights = np.r_[OFFSET, 77.0], np.r_[np.linspace(1, 2, 9), 0.0]
+    fit, absent = fit_offset_power_law(x, y, weights=weights), fit_offset_power_law(MANY, OFFSET, weights=weights[:9])
+    assert (fit.offset, fit.exponent) == pytest.approx((absent.offset, absent.exponent), rel=1e-9)
+    assert fit.held_out == absent.held_out
+    assert fit.residual_sd == pytest.approx(absent.residual_sd, rel=1e-9)
+    assert fit.predict(1e24).law.low == pytest.approx(absent.predict(1e24).law.low, rel=1e-8)
+    assert len(fit.residuals) == 10
+
+
+def test_the_largest_budget_of_a_product_law_is_predicted_without_it():
+    rng = np.random.default_rng(3)
+    n, d = np.exp(rng.uniform(18, 23, 30)), np.exp(rng.uniform(20, 26, 30))
+    y, budgets = 1.8 * n**-0.7 * d**0.3 * np.exp(0.02 * rng.normal(size=30)), np.repeat([1e18, 1e19, 1e20], 10)
+    held = fit_product_law({"N": n, "D": d}, y, budgets=budgets).held_out
+    earlier = fit_product_law({"N": n[:20], "D": d[:20]}, y[:20])
+    there = [earlier({"N": one, "D": two}) for one, two in zip(n[20:], d[20:], strict=True)]
+    assert held.at == 1e20
+    assert held.predicted == pytest.approx(np.exp(np.log(there).mean()))
+    assert held.observed == pytest.approx(np.exp(np.log(y[20:]).mean()))
+    assert abs(held.relative_error) < 0.05
+    assert fit_product_law({"N": n, "D": d}, y, budgets=np.ones(30)).held_out is None
+    assert fit_product_law({"N": n, "D": d}, y).held_out is None
+
+
+def test_a_product_law_far_out_is_infinite():
+    law = fit_product_law({"a": MANY}, NOISY)
+    assert law({"a": 1e300}) == pytest.approx(law.at_reference * (1e300 / law.references["a"]) ** law.exponents["a"])
+    steep = fit_product_law({"a": MANY}, MANY**8.0)
+    assert steep({"a": 1e300}) == np.inf
+    assert steep.coefficient == pytest.approx(1.0, rel=1e-6)
+
+
 def test_soft_trouble_is_a_status():
     assert fit_offset_power_law(BUDGETS[:2], BUDGETS[:2]).status is FitStatus.TOO_FEW_POINTS
     assert fit_offset_power_law(np.repeat(BUDGETS[:2], 3), np.ones(6)).status is FitStatus.NOT_IDENTIFIABLE
@@ -195,6 +252,23 @@ def test_impossible_input_raises(x, y, floor):
         lambda: fit_offset_power_law(-BUDGETS, BUDGETS),
         lambda: fit_product_law({}, BUDGETS),
         lambda: fit_product_law({"a": BUDGETS}, -BUDGETS),
+        lambda: fit_product_law({"y": BUDGETS}, BUDGETS),
+        lambda: fit_product_law({"coefficient": BUDGETS}, BUDGETS),
+        lambda: fit_product_law({"at_reference": BUDGETS}, BUDGETS),
+        lambda: fit_product_law({"a": BUDGETS}, BUDGETS, budgets=np.ones(3)),
+        lambda: fit_product_law({"a": BUDGETS}, BUDGETS)({"a": BUDGETS}),
+        lambda: fit_product_law({"a": BUDGETS}, BUDGETS)({"b": 1.0}),
+        lambda: fit_product_law({"a": BUDGETS}, BUDGETS).predict({"a": -1.0}),
+        lambda: fit_product_law({"a": BUDGETS[:, None]}, BUDGETS),
+        lambda: fit_power_law(BUDGETS, BUDGETS, floor=float("nan")),
+        lambda: fit_power_law(BUDGETS, BUDGETS, floor=float("-inf")),
+        lambda: solve_power_laws(BUDGETS, BUDGETS, floor=float("nan")),
+        lambda: fit_power_law(BUDGETS, BUDGETS, weights=np.zeros(4)),
+        lambda: fit_power_law(BUDGETS[:, None], BUDGETS),
+        lambda: fit_power_law(BUDGETS, BUDGETS).predict(0.0),
+        lambda: fit_power_law(BUDGETS, BUDGETS).predict("far"),
+        lambda: fit_offset_power_law(MANY, OFFSET).predict(-1.0),
+        lambda: fit_offset_power_law(MANY, OFFSET[:, None]),
     ],
 )
 def test_impossible_requests_raise(call):

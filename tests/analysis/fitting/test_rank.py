@@ -38,3 +38,5 @@ def test_trouble():
         rank_agreement(X, Y[:3])
     with pytest.raises(FitError):
         rank_agreement(X, np.r_[Y[:6], np.inf])
+    with pytest.raises(FitError, match="shape"):
+        rank_agreement(X[:, None], Y)
