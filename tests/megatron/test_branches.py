@@ -81,7 +81,7 @@ def test_a_trunk_keeps_its_learning_rate_and_its_branch_points_only(trained_trun
     assert trunk.result()["trunk"] is None
 
 
-@pytest.mark.parametrize("name", LENGTHS)
+@pytest.mark.parametrize("name", ["short", pytest.param("twin", marks=pytest.mark.slow), "long"])
 def test_a_branch_is_the_run_trained_alone(trained_trunk, long_alone, dataset, name):
     trainer, trunk = trained_trunk
     steps, decay = LENGTHS[name]
