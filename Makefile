@@ -41,9 +41,11 @@ test-slow: setup
 test-coverage: setup
 	$(RUN) -m pytest -q -n 2 -m slow -k strictly
 
-# a real Slurm on this machine: root, and Debian's slurmctld slurmd slurm-client munge; without them the tests skip
+# a real Slurm on this machine: root, and Debian's slurmctld slurmd slurm-client munge; without them the tests skip.
+# What fails is run once more, alone: these tests wait for a cluster, and a busy machine is no defect of the launcher
 test-slurm: setup
-	$(RUN) -m pytest -q -rs -n 2 -m slurm tests/slurm
+	$(RUN) -m pytest -q -rs -n 2 -m slurm tests/slurm || \
+		$(RUN) -m pytest -q -m slurm --last-failed --last-failed-no-failures none tests/slurm
 
 smoke-gpu: setup
 	$(RUN) -m pytest -q -m gpu -rs -s tests/gpu
