@@ -5,7 +5,7 @@ Another cluster system is one more file with a class that has the three methods 
 """
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -70,16 +70,26 @@ def read_retry(value: Any) -> tuple[str, ...]:
 
 def state_of(run: RunDirectory, seen: Mapping[str, Seen]) -> str:
     """done, diverged, failed, running, lost (says that it runs, and neither has a job nor lives), waiting, or queued (no job)."""
-    state = run.status().state
-    if state == "done" and run.result() is None:
-        state = "queued"
-    if state == "done":
+    return judge(
+        run.status().state, seen.get(run.run_id), has_result=lambda: run.result() is not None, lives=run.lease_is_alive
+    )
+
+
+def judge(state: str, seen: Seen | None, *, has_result: Callable[[], bool], lives: Callable[[], bool]) -> str:
+    """`state_of`, from what status.json says; the two questions are asked only where the answer depends on them."""
+    if state == "done" and has_result():
         return state
-    if run.run_id in seen:
-        return "running" if seen[run.run_id].running else "waiting"
+    if seen is not None:
+        return "running" if seen.running else "waiting"
     if state == "running":
-        return "running" if run.lease_is_alive() else "lost"
+        return "running" if lives() else "lost"
     return state if state in ("diverged", "failed") else "queued"
+
+
+def part_of(sweep: WrittenSweep, run_ids: Iterable[str]) -> WrittenSweep:
+    """`sweep` with these of its runs only."""
+    wanted = set(run_ids)
+    return replace(sweep, experiments=tuple(one for one in sweep.experiments if one.run_id in wanted))
 
 
 def select(root: Path, run_ids: Iterable[str], seen: Mapping[str, Seen], retry: Sequence[str] = ()) -> Selection:

@@ -29,7 +29,7 @@ from harness.resources import Cluster
 from harness.settings import Settings, build, job_options, named_cluster, whole
 from harness.sweepfile import WrittenSweep, load_sweep
 from launch.job import Job, make_job
-from launch.launcher import Seen, Selection, begin_anew, read_retry, select
+from launch.launcher import Seen, Selection, begin_anew, part_of, read_retry, select
 from launch.launchers import poll_all
 from launch.localqueue import live_queues
 from launch.progress import Tally, clock, make_progress
@@ -114,9 +114,7 @@ class LocalLauncher:
 
     def submit(self, sweep: WrittenSweep, run_ids: Sequence[str]) -> int:
         """Train these runs of `sweep`, those that wait or run already aside; returns when they have ended."""
-        wanted = set(run_ids)
-        part = tuple(experiment for experiment in sweep.experiments if experiment.run_id in wanted)
-        return self.launch(sweep.root, sweep.name, sweep=dataclasses.replace(sweep, experiments=part))
+        return self.launch(sweep.root, sweep.name, sweep=part_of(sweep, run_ids))
 
     def poll(self, root: Path) -> Mapping[str, Seen]:
         """The runs that local launches under `root` have, on whatever machine of the filesystem they work."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from harness.lease import is_alive
 from harness.sweepfile import SIMULATED
+from launch.launcher import judge
 from launch.launchers import Polled
 from launch.logs import last_line, last_metrics, newest_log
 
@@ -139,17 +140,12 @@ def _view(root: Path, row: Mapping[str, str], polled: Polled, *, details: bool) 
 
 def _state(run_id: str, path: str, state: str, polled: Polled) -> str:
     """As `launch.launcher.state_of`, from what was read already."""
-    if state == "done" and not os.path.exists(f"{path}/result.json"):  # noqa: PTH110
-        state = "queued"
-    if state == "done":
-        return state
-    if run_id in polled.seen:
-        return "running" if polled.seen[run_id].running else "waiting"
-    if state == "diverged":
-        return state
-    if state == "running" and not polled.unknown and not is_alive(Path(path)):
-        return "lost"
-    return state if state in STATES else "queued"
+    return judge(
+        state,
+        polled.seen.get(run_id),
+        has_result=lambda: os.path.exists(f"{path}/result.json"),  # noqa: PTH110
+        lives=lambda: bool(polled.unknown) or is_alive(Path(path)),
+    )
 
 
 def _float(value: Any) -> float | None:

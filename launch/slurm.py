@@ -35,7 +35,7 @@ from launch import queue
 from launch.batch import Site
 from launch.job import Job, make_job
 from launch.journal import Journal
-from launch.launcher import Seen, Selection, begin_anew, read_retry, select
+from launch.launcher import Seen, Selection, begin_anew, part_of, read_retry, select
 from launch.launchers import poll_all
 from launch.options import SlurmOptions, read_container, read_slurm
 from launch.placed import placed, settle
@@ -117,9 +117,7 @@ class SlurmLauncher:
 
     def submit(self, sweep: WrittenSweep, run_ids: Sequence[str]) -> int:
         """Submit these runs of `sweep`, those that wait or run already aside."""
-        wanted = set(run_ids)
-        part = tuple(experiment for experiment in sweep.experiments if experiment.run_id in wanted)
-        return self.launch(sweep.root, sweep.name, sweep=dataclasses.replace(sweep, experiments=part))
+        return self.launch(sweep.root, sweep.name, sweep=part_of(sweep, run_ids))
 
     def poll(self, root: Path) -> Mapping[str, Seen]:
         """The runs under `root` that Slurm has in its queue; Slurm is not asked where nothing was submitted.

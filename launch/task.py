@@ -21,12 +21,10 @@ from harness.errors import HarnessError, RunError
 from harness.files import read_json, read_text
 from harness.lease import HEARTBEAT_SECONDS, beats
 from harness.megatron.branching import RECORD
+from harness.megatron.pretrain import DIVERGED, REFUSED, STOPPED
 from harness.rundir import Attempt, RunDirectory, slurm_job
 from launch.logs import last_line
 from launch.tasks import Task, read_table
-
-STOPPED, DIVERGED, REFUSED = 75, 3, 4
-"""Exit codes of the training program (`harness.megatron.pretrain`)."""
 
 NO, DONE = 10, 11
 """Exit codes of `again`: no; no, as all runs are done. Any other that is not 0 says that the question could not be asked."""
