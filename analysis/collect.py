@@ -31,7 +31,7 @@ __all__ = ["LeftOutError", "choose_sweeps", "collect", "write_losses"]
 CACHE = ".collected.json"
 """File under the root with what was read; it may be removed at any time."""
 
-TEXT_COLUMNS = ("run_id", "study", "marks", "trunk")
+TEXT_COLUMNS = ("run_id", "study", "marks", "trunk", "free_quantity", "free_target")
 """Columns that stay text, whatever they look like: twelve hexadecimal digits may read as a number."""
 
 PLANNED = ("compute", "flops_per_token", "tokens", "m_over_na", "n_over_na")
