@@ -65,13 +65,10 @@ def _pool(rows: pd.DataFrame, same: Sequence[str]) -> SeedNoise:
     if "seed" not in rows.columns or rows.empty:
         return SeedNoise(sd=math.nan, dof=0, groups=0, runs=0)
     shared = [column for column in same if column in rows.columns]
-    squares, dof, groups, runs = 0.0, 0, 0, 0
-    for _, group in rows.groupby(shared, sort=True, dropna=False):
-        by_seed = group.drop_duplicates("seed")["final_validation_loss"].to_numpy(dtype=float)
-        if len(by_seed) < 2:
-            continue
-        squares += float(((by_seed - by_seed.mean()) ** 2).sum())
-        dof += len(by_seed) - 1
-        groups += 1
-        runs += len(by_seed)
+    once = rows.drop_duplicates([*shared, "seed"])
+    by_group = once.groupby(shared, sort=True, dropna=False)["final_validation_loss"].agg(["size", "var"])
+    repeated = by_group[by_group["size"] > 1]
+    groups, runs = len(repeated), int(repeated["size"].sum())
+    dof = runs - groups
+    squares = float((repeated["var"] * (repeated["size"] - 1)).sum())
     return SeedNoise(sd=math.sqrt(squares / dof) if dof else math.nan, dof=dof, groups=groups, runs=runs)

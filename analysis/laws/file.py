@@ -61,7 +61,8 @@ def read_laws(path: Path) -> LawsFile:
 
 def document(laws: LawsFile) -> dict[str, Any]:
     """The JSON value of `laws`."""
-    return {"schema": SCHEMA, **_plain(laws), "laws": [_law(law) for law in laws.laws]}
+    rounded: LawsFile = _build(LawsFile, _plain(laws), "")  # what is derived must follow from what is written
+    return {"schema": SCHEMA, **_plain(rounded), "laws": [_law(law) for law in rounded.laws]}
 
 
 def number(value: float) -> float | None:

@@ -9,7 +9,7 @@ notebooks and the design command read these, whether they were just fitted, read
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -375,11 +375,16 @@ class LawsFile:
     """The contents of laws.json."""
 
     laws: tuple[Law, ...]
+    """In the paper's order."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """By law: why there is none."""
     data_hash: str = ""
     """SHA-256 of the losses that the laws were fitted to (run ids, losses, realised sizes); empty for published laws."""
     version: str = ""
     """Of the harness that wrote it."""
     simulated: bool = False
+    corrected: bool = False
+    """Whether the losses were moved to their nominal budgets before anything was fitted (``correct=true``)."""
     interval_level: float = 0.95
     resamples: int = 0
     seed: int = 0
