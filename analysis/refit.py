@@ -21,9 +21,7 @@ from harness.errors import ConfigError
 if TYPE_CHECKING:  # pandas, scipy and matplotlib start slowly; a mistake on the command line should not wait for them
     import pandas as pd
 
-    from analysis.laws import Law
-    from analysis.minima import Bootstrap
-    from analysis.noise import SeedNoise
+    from analysis.laws import FitOptions, LawsFile
 
 FEWEST_RESAMPLES = 200
 """Fewer leave a handful of draws outside a 95% interval."""
@@ -35,71 +33,100 @@ class Refit:
 
     table: "pd.DataFrame"
     """Of `analysis.collect.collect`."""
-    laws: "list[Law]"
-    """Those whose study is there."""
-    noise: "dict[str, SeedNoise]"
-    """Between seeds, by study and pooled."""
+    laws: "LawsFile"
+    """Those whose study is there, and why others are missing."""
     written: list[Path]
     """Files, in the order they were written."""
 
     @property
     def complete(self) -> bool:
         """Whether every run could be used. (That the runs do not resolve a law is a finding, and no failure.)"""
-        return bool(self.table["left_out"].isna().all()) and not any(law.points_left_out for law in self.laws)
+        unused = any(not run.usable for law in self.laws.laws for run in law.points_left_out)
+        return bool(self.table["left_out"].isna().all()) and not unused
 
 
-def refit(root: Path, sweeps: Sequence[str], bootstrap: "Bootstrap", window: float | None) -> Refit:
+def refit(
+    root: Path, sweeps: Sequence[str], options: "FitOptions", *, correct: bool = False, strict: bool = False
+) -> Refit:
     """Collect the runs of `sweeps` under `root`, fit every law, write losses, laws.json, figures and the report.
 
-    `window`: see `analysis.laws.WINDOW`.
+    `correct`: see `analysis.laws.fit_laws`. `strict`: a run that cannot be used is an error.
 
     Raises:
-        HarnessError: a sweep's table is unusable.
+        HarnessError: a sweep's table is unusable, or holds no run.
+        LeftOutError: `strict`, and a run is left out.
     """
     from analysis.collect import collect, write_losses
     from analysis.figures import draw_figures
-    from analysis.laws import fit_laws
-    from analysis.laws_file import laws_document, write_laws
+    from analysis.laws import fit_laws, write_laws
     from analysis.report import report_page, write_report
 
-    table = collect(root, sweeps)
+    table = collect(root, sweeps, strict=strict)
     written = write_losses(table, root)
-    laws, noise = fit_laws(table, bootstrap, window)
-    write_laws(root / "laws.json", laws_document(laws, noise, bootstrap))
+    laws = fit_laws(table, options, correct=correct)
+    write_laws(root / "laws.json", laws)
     figures = draw_figures(table, laws, root)
-    write_report(root / "report.html", report_page(table, laws, noise, figures, bootstrap, sweeps))
+    write_report(root / "report.html", report_page(table, laws, figures, sweeps))
     written += [root / "laws.json", *figures.values(), root / "report.html"]
-    return Refit(table=table, laws=laws, noise=noise, written=written)
+    return Refit(table=table, laws=laws, written=written)
 
 
 def task(config: DictConfig) -> int:
     """The command: `config` is configs/refit.yaml with overrides."""
-    bootstrap = _bootstrap(config.bootstrap)
-    window = config.window
-    if window is not None and not (isinstance(window, int | float) and window > 1):
-        raise ConfigError(f"window={window}: a factor above 1 is wanted, or null for all sizes")
     root = Path(text(config.root, "root"))
+    for name in ("correct", "strict"):
+        if not isinstance(config[name], bool):
+            raise ConfigError(f"{name}={config[name]}: true or false is wanted")
+    choices = check_options(config)
     from analysis.collect import choose_sweeps
 
     wanted = OmegaConf.to_container(config.sweep) if OmegaConf.is_list(config.sweep) else config.sweep
     sweeps = choose_sweeps(root, [wanted] if isinstance(wanted, int | float) else wanted)  # type: ignore[arg-type]
     from analysis.console import show
+    from analysis.laws import FitOptions
 
-    done = refit(root, sweeps, bootstrap, window)
-    show(done.table, done.laws, done.noise, done.written)
+    done = refit(root, sweeps, FitOptions(**choices), correct=config.correct, strict=config.strict)
+    show(done.table, done.laws, done.written)
     return 0 if done.complete else 1
 
 
-def _bootstrap(config: Any) -> "Bootstrap":
-    if config is None:
+def check_options(config: DictConfig) -> dict[str, Any]:
+    """The fields of `analysis.laws.FitOptions` from configs/refit.yaml.
+
+    Raises:
+        ConfigError: a value cannot be used.
+    """
+    bootstrap = config.bootstrap
+    if bootstrap is None:
         raise ConfigError("bootstrap=null: give bootstrap.resamples and bootstrap.seed, or leave it out")
     for name, least in (("resamples", FEWEST_RESAMPLES), ("seed", 0)):
-        value = config[name]
+        value = bootstrap[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ConfigError(f"bootstrap.{name}={value}: it must be a whole number of at least {least}")
-    from analysis.minima import Bootstrap
+    window = config.window
+    if window is not None and not (_is_number(window) and window > 1):
+        raise ConfigError(f"window={window}: a factor above 1 is wanted, or null for all sizes")
+    for name in ("band", "near"):
+        if not (_is_number(config[name]) and 0 < config[name] < 1):
+            raise ConfigError(f"{name}={config[name]}: a share of the loss between 0 and 1 is wanted, 0.001 is 0.1%")
+    flat = config.flat_range
+    if not (OmegaConf.is_list(flat) and len(flat) == 2 and all(map(_is_number, flat)) and 1 < flat[0] < flat[1]):
+        raise ConfigError(f"flat_range={flat}: two values of N/N_a above 1, the lower first, are wanted: [18,25]")
+    if not (_is_number(config.ahead) and 0 < config.ahead < float("inf")):
+        raise ConfigError(f"ahead={config.ahead}: a budget in FLOPs is wanted, above 0")
+    return {
+        "resamples": bootstrap.resamples,
+        "seed": bootstrap.seed,
+        "window": None if window is None else float(window),
+        "band": float(config.band),
+        "near": float(config.near),
+        "flat_range": (float(flat[0]), float(flat[1])),
+        "ahead": float(config.ahead),
+    }
 
-    return Bootstrap(resamples=config.resamples, seed=config.seed)
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from analysis.laws.fit import FITS, fit_laws
 from analysis.laws.options import FitOptions
 from analysis.laws.records import (
     AT_THE_EDGE,
+    NO_CURVE,
     NOT_RESOLVED,
     RESOLVED,
     Budget,
@@ -23,6 +24,6 @@ from analysis.laws.records import (
 )
 
 __all__ = [
-    "AT_THE_EDGE", "FITS", "NOT_RESOLVED", "RESOLVED", "Budget", "Estimate", "FitOptions", "Law", "LawsFile", "LawsFileError",
+    "AT_THE_EDGE", "FITS", "NOT_RESOLVED", "NO_CURVE", "RESOLVED", "Budget", "Estimate", "FitOptions", "Law", "LawsFile", "LawsFileError",
     "Points", "Relation", "Statement", "Variant", "document", "fit_laws", "read_laws", "write_laws",
 ]  # fmt: skip

@@ -185,7 +185,9 @@ def law_of(
     said = [flag for relation in relations for flag in relation.flags]
     said = [*dict.fromkeys(said), *flags]
     if not relations:
-        said.append(f"law not fitted: {resolved} of {len(minima)} budgets have a resolved minimum, a law of C needs two")
+        said.append(
+            f"law not fitted: {resolved} of {len(minima)} budgets have a resolved minimum, a law of C needs two"
+        )
     elif resolved < len(minima):
         said.append(f"fitted to {resolved} of {len(minima)} budgets: the others have no resolved minimum")
     if minima and not data.noise["pooled"].dof:
@@ -283,4 +285,3 @@ def _flatness(minimum: Minimum, wanted: tuple[float, float], bound: float) -> St
         estimate=Estimate(value=value, low=ends[0], high=ends[1]),
         unit="%",
     )
-

@@ -151,4 +151,6 @@ def _tuple(parts: tuple[Any, ...], value: Any, where: str) -> Any:
         return tuple(_build(parts[0], item, f"{where}[{index}]") for index, item in enumerate(value))
     if len(value) != len(parts):
         raise TypeError(f"{where} has {len(value)} values, {len(parts)} are wanted")
-    return tuple(_build(part, item, f"{where}[{index}]") for index, (part, item) in enumerate(zip(parts, value, strict=True)))
+    return tuple(
+        _build(part, item, f"{where}[{index}]") for index, (part, item) in enumerate(zip(parts, value, strict=True))
+    )

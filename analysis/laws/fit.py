@@ -1,7 +1,7 @@
 """Every law that a table of losses has a study for, each also on corrected losses and against real FLOPs.
 
-    laws = fit_laws(table, FitOptions(resamples=2000))         # table: analysis.collect.collect
-    laws.law("m_over_na").relation("m_over_na_minus_6").predict(1e22), laws.missing
+laws = fit_laws(table, FitOptions(resamples=2000))         # table: analysis.collect.collect
+laws.law("m_over_na").relation("m_over_na_minus_6").predict(1e22), laws.missing
 """
 
 import hashlib

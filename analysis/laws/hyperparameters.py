@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.fitting import BandFit, FitError, FitStatus, fit_band
 from analysis.laws.minima import LOSS
-from analysis.laws.records import NAN, NOT_RESOLVED, Budget, Estimate, Law, LeftOutRun, Points, Prediction, Relation
+from analysis.laws.records import NAN, NO_CURVE, Budget, Estimate, Law, LeftOutRun, Points, Prediction, Relation
 from analysis.laws.relation import grid_of
 from analysis.laws.rows import Data, split
 
@@ -79,7 +79,7 @@ def _budget(rows: pd.DataFrame, name: str, near: float) -> Budget:
             flags.append(f"the {word} {name} tried is near-optimal: the band may reach beyond it")
     return Budget(
         compute=float(rows["compute"].iloc[0]),
-        status=NOT_RESOLVED,
+        status=NO_CURVE,
         why=f"no curve is fitted: {len(points)} of {len(rows)} settings are within {100 * near:g}% of the least loss",
         points=points,
         outside=others,

@@ -154,7 +154,10 @@ def points_of(rows: pd.DataFrame, family: Family) -> Points:
         run_ids=tuple(str(run) for run in rows["run_id"]),
         x=tuple(float(value) for value in rows[family.x]),
         loss=tuple(float(value) for value in rows[LOSS]),
-        group=tuple(", ".join(_label(row[name]) for name in family.slices) for row in rows[list(family.slices)].to_dict("records")),
+        group=tuple(
+            ", ".join(_label(row[name]) for name in family.slices)
+            for row in rows[list(family.slices)].to_dict("records")
+        ),
     )
 
 

@@ -30,7 +30,9 @@ def rank(data: Data) -> Law:
     pairs, single = [], []
     for _, runs in used.groupby(list(CONFIGURATION), sort=True):
         if runs["hidden_size"].nunique() < 2:
-            single += [LeftOutRun(run_id=str(run), reason="its configuration has one width only") for run in runs["run_id"]]
+            single += [
+                LeftOutRun(run_id=str(run), reason="its configuration has one width only") for run in runs["run_id"]
+            ]
         else:
             pairs.append(_pair(runs))
     flags = [] if len(pairs) >= FEWEST else [f"{len(pairs)} configurations with several widths: no order can be judged"]
@@ -104,7 +106,9 @@ def _proxy(runs: pd.DataFrame) -> float:
 def _statements(pairs: Sequence[RankPair]) -> list[Statement]:
     if len(pairs) < FEWEST:
         return []
-    proxy, least = (pd.Series([getattr(pair, name) for pair in pairs]).to_numpy() for name in ("proxy_loss", "least_loss"))
+    proxy, least = (
+        pd.Series([getattr(pair, name) for pair in pairs]).to_numpy() for name in ("proxy_loss", "least_loss")
+    )
     try:
         agreement = rank_agreement(proxy, least)
     except FitError:

@@ -18,6 +18,8 @@ from analysis.fitting import Array
 RESOLVED = "resolved"
 AT_THE_EDGE = "at the edge"
 NOT_RESOLVED = "not resolved"
+NO_CURVE = "no curve"
+"""Status of a budget whose settings are only compared."""
 
 NAN = float("nan")
 
@@ -117,7 +119,7 @@ class Budget:
     compute: float
     """Nominal C, FLOPs."""
     status: str
-    """`RESOLVED`, `AT_THE_EDGE` or `NOT_RESOLVED`."""
+    """`RESOLVED`, `AT_THE_EDGE`, `NOT_RESOLVED` or `NO_CURVE`."""
     why: str
     """The status in a sentence."""
     points: Points
@@ -221,7 +223,11 @@ class Relation:
     def coefficient(self) -> Estimate:
         """k of quantity = floor + k C^exponent; its interval takes the exponent as it is."""
         scale = math.exp(-self.exponent.value * math.log(self.reference))
-        return Estimate(value=self.at_reference.value * scale, low=self.at_reference.low * scale, high=self.at_reference.high * scale)
+        return Estimate(
+            value=self.at_reference.value * scale,
+            low=self.at_reference.low * scale,
+            high=self.at_reference.high * scale,
+        )
 
     def __call__(self, compute: float) -> float:
         """The quantity at `compute` FLOPs."""
@@ -241,7 +247,9 @@ class Relation:
         at = np.log([point.compute for point in self.grid])
         ratio = (np.asarray(ends) - self.floor) / np.array([point.value - self.floor for point in self.grid])
         if (ratio > 0).all() and np.isfinite(ratio).all() and self.floor_interval is None:
-            return float(self.floor + (self(compute) - self.floor) * np.exp(np.interp(np.log(compute), at, np.log(ratio))))
+            return float(
+                self.floor + (self(compute) - self.floor) * np.exp(np.interp(np.log(compute), at, np.log(ratio)))
+            )
         difference = np.asarray(ends) - np.array([point.value for point in self.grid])
         return float(self(compute) + np.interp(np.log(compute), at, difference))
 

@@ -129,7 +129,12 @@ def edges_of(chain: ChainFit, name: str, symbol: str, unit: str = "") -> list[Re
     kept = [fit for fit, used in zip(chain.curves, chain.used, strict=True) if used]
     return [
         relation_through(
-            edge, chain.budgets.tolist(), [fit.band[end] for fit in kept], f"{name}_{side}", f"{symbol}, {side}er edge", unit
+            edge,
+            chain.budgets.tolist(),
+            [fit.band[end] for fit in kept],
+            f"{name}_{side}",
+            f"{symbol}, {side}er edge",
+            unit,
         )
         for end, (side, edge) in enumerate(zip(("low", "high"), chain.edges, strict=True))
     ]
@@ -145,7 +150,11 @@ def band_widens(chain: ChainFit, what: str) -> Statement | None:
     fit = fit_power_law(chain.budgets, bands[:, 1] / bands[:, 0])
     slope = estimate(fit.exponent, fit.intervals["exponent"])
     holds = True if slope.low > 0 else False if slope.high < 0 else None
-    verdict = {True: "widens with compute", False: "narrows with compute", None: "is not shown to widen or narrow with compute"}
+    verdict = {
+        True: "widens with compute",
+        False: "narrows with compute",
+        None: "is not shown to widen or narrow with compute",
+    }
     distance = f" (distances from {floor:g})" if floor else ""
     return Statement(
         id="band_widens",
@@ -232,4 +241,6 @@ def crossing(relation: Relation, bound: float, what: str) -> list[str]:
         there = relation.reference * float(np.exp(np.log(bound / relation.at_reference.value) / exponent))
     if not math.isfinite(there) or there > 1e40:
         return []
-    return [f"the plain power law of {what} passes the bound {bound:.4g} at {flops(there)}, which no architecture can have"]
+    return [
+        f"the plain power law of {what} passes the bound {bound:.4g} at {flops(there)}, which no architecture can have"
+    ]

@@ -104,7 +104,10 @@ def backbone_of(row: pd.Series) -> Backbone | None:
     """The backbone of a row; None where its columns do not say, or where M recomputed from them is not the row's."""
     try:
         active = round(row["width_ratio"] * row["hidden_size"] / row["moe_ffn_hidden_size"])
-        aligned = row["ffn_hidden_size"] == active * row["moe_ffn_hidden_size"] and row["ffn_hidden_size"] % row["hidden_size"]
+        aligned = (
+            row["ffn_hidden_size"] == active * row["moe_ffn_hidden_size"]
+            and row["ffn_hidden_size"] % row["hidden_size"]
+        )
         backbone = Backbone(
             num_query_heads=int(row["num_query_heads"]),
             num_kv_heads=int(row["num_kv_heads"]),

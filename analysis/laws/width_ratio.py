@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 
 from analysis.fitting import LEVEL, Array, OffsetPowerLawFit, PowerLawFit, fit_offset_power_law, fit_power_law
 from analysis.laws.minima import LOSS, estimate
-from analysis.laws.records import NAN, NOT_RESOLVED, Budget, Estimate, HeldOut, Law, Points, Prediction, Relation, Statement
+from analysis.laws.records import NAN, NO_CURVE, Budget, Estimate, HeldOut, Law, Points, Prediction, Relation, Statement
 from analysis.laws.relation import grid_of, relation_through
 from analysis.laws.rows import Data, split
 from analysis.text import flops
@@ -30,7 +30,9 @@ def width_ratio(data: Data) -> Law:
         power = fit_power_law(compute, loss)
         fits[float(ratio)] = power  # type: ignore[arg-type]
         symbol = f"L at ratio {ratio:g}"
-        relations.append(relation_through(power, compute.tolist(), loss.tolist(), f"power_{ratio:g}", symbol, "nats per token"))
+        relations.append(
+            relation_through(power, compute.tolist(), loss.tolist(), f"power_{ratio:g}", symbol, "nats per token")
+        )
         if len(mean) > 3 and not data.variant:
             relations.append(_offset(compute, loss, f"offset_{ratio:g}", symbol))
     budgets = [_budget(float(rows["compute"].iloc[0]), rows) for _, rows in used.groupby("compute", sort=True)]
@@ -73,7 +75,7 @@ def _budget(compute: float, rows: pd.DataFrame) -> Budget:
     )
     return Budget(
         compute=compute,
-        status=NOT_RESOLVED,
+        status=NO_CURVE,
         why="no curve is fitted against the ratio: its losses are compared",
         points=points,
         sampled=(min(points.x), max(points.x)),
