@@ -2,7 +2,8 @@
 
     laws = fit_laws(table, FitOptions());  write_laws(root / "laws.json", laws);  read_laws(root / "laws.json")
 
-`records` says what a law is; `curves`, `rank`, `width_ratio`, `hyperparameters` fit them; `correction` moves losses to their budgets.
+`records` says what a law is; `curves`, `rank`, `width_ratio`, `hyperparameters` fit them; `correction` moves losses to their
+budgets.
 """
 
 from analysis.laws.file import LawsFileError, document, read_laws, write_laws
@@ -24,6 +25,6 @@ from analysis.laws.records import (
 )
 
 __all__ = [
-    "AT_THE_EDGE", "FITS", "NOT_RESOLVED", "NO_CURVE", "RESOLVED", "Budget", "Estimate", "FitOptions", "Law", "LawsFile", "LawsFileError",
-    "Points", "Relation", "Statement", "Variant", "document", "fit_laws", "read_laws", "write_laws",
+    "AT_THE_EDGE", "FITS", "NOT_RESOLVED", "NO_CURVE", "RESOLVED", "Budget", "Estimate", "FitOptions", "Law", "LawsFile",
+    "LawsFileError", "Points", "Relation", "Statement", "Variant", "document", "fit_laws", "read_laws", "write_laws",
 ]  # fmt: skip

@@ -1,15 +1,15 @@
 """Losses moved to the budget that they were meant for, to first order: how far realised sizes bend each law, and the real FLOPs.
 
-The published grid's runs miss their targets by up to 19%, so that the runs of a budget did not spend the same compute. Along the compute-optimal
-path dL/dln C is the same as dL/dln M at fixed D (Eq. 1 of docs/paper.md: at the optimum both terms of E + A/M^alpha + B/D^beta fall
-equally fast), so
+The published grid's runs miss their targets by up to 19%, so that the runs of a budget did not spend the same compute. Along the
+compute-optimal path dL/dln C is the same as dL/dln M at fixed D (at the optimum of E + A/M^alpha + B/D^beta the terms fall
+equally fast in ln M and ln D), so
 
     L at the target = L + dL/dln C x ln(target / realised)
 
 with the slope of the least losses against compute. It is first order: no correction is made for M off its optimum at the right C.
 
-M leaves out the output layer, up to 1.6 times M. For ``real_flops`` a run costs Megatron's M + 6 d V a token, each study's budget becomes the
-median real compute of its runs, and losses are moved to it in the same way.
+M leaves out the output layer, up to 1.6 times M. For ``real_flops`` a run costs Megatron's M + 6 d V a token, each study's budget
+becomes the median real compute of its runs, and losses are moved to it in the same way.
 """
 
 import math

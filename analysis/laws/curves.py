@@ -1,4 +1,4 @@
-"""The laws of optima: size and tokens, N/N_a, M/N_a, d. Each: a curve at every budget, its minimum, the minima against compute."""
+"""The laws of optima (size and tokens, N/N_a, M/N_a, d): a curve at every budget, its minimum, the minima against compute."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Learning rate and batch size against compute: the narrowest band of two parallel lines around near-optimal settings (F.2, Figure 12)."""
+"""Learning rate and batch size against compute: two parallel lines around the near-optimal settings (F.2, Figure 12)."""
 
 import math
 from collections.abc import Sequence
@@ -53,8 +53,8 @@ def _law(data: Data, law_id: str) -> Law:
         id=law_id,
         studies=("hyperparameters",),
         title=title,
-        form=f"settings with a loss within {100 * near:g}% of the least at their C lie between two parallel lines in log-log, as near to "
-        "each other as can be; the law is the middle line, k C^e",
+        form=f"settings with a loss within {100 * near:g}% of the least at their C lie between two parallel lines in log-log, "
+        "as near to each other as can be; the law is the middle line, k C^e",
         unit=unit,
         x=name,
         x_label=f"{symbol}{f', {unit}' if unit else ''}",
@@ -71,7 +71,7 @@ def _budget(rows: pd.DataFrame, name: str, near: float) -> Budget:
     least = float(rows[LOSS].min())
     close = rows[LOSS] <= least * (1 + near)
     points, others = (_points(part, name) for part in (rows[close], rows[~close]))
-    best = rows.loc[rows[LOSS].idxmin()]
+    best = rows.iloc[int(rows[LOSS].argmin())]
     tried = sorted(rows[name].unique())
     flags = []
     for end, word in ((tried[0], "least"), (tried[-1], "largest")):

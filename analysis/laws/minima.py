@@ -161,6 +161,11 @@ def points_of(rows: pd.DataFrame, family: Family) -> Points:
     )
 
 
+def _groups(rows: pd.DataFrame, slices: tuple[str, ...]) -> tuple[str, ...]:
+    """Label of each row's slice: its values, joined."""
+    return tuple(", ".join(map(_label, row)) for row in rows[list(slices)].itertuples(index=False))
+
+
 def _label(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 

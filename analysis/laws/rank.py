@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.fitting import Correlation, FitError, rank_agreement
-from analysis.laws.records import NAN, Estimate, Law, LeftOutRun, RankPair, Statement
 from analysis.laws.minima import LOSS, estimate
+from analysis.laws.records import NAN, Estimate, Law, LeftOutRun, RankPair, Statement
 from analysis.laws.rows import Data, backbone_of, split
 from harness.errors import HarnessError
 from harness.solver import Rules, Targets, proxy_width
@@ -40,16 +40,16 @@ def rank(data: Data) -> Law:
     if away:
         worst = max(away, key=lambda pair: abs(pair.width_error))
         flags.append(
-            f"{len(away)} of {len(pairs)} configurations lack their median proxy among the runs: the nearest width stands in, up to "
-            f"{100 * worst.width_error:+.0f}% off"
+            f"{len(away)} of {len(pairs)} configurations lack their median proxy among the runs: the nearest width stands "
+            f"in, up to {100 * worst.width_error:+.0f}% off"
         )
     statements = _statements(pairs)
     spearman = next((one for one in statements if one.id == "spearman"), None)
     if spearman and not spearman.holds:
         flags.append(
             f"the median proxy is not shown to preserve ranks: Spearman {spearman.estimate.value:.3f} "
-            f"({spearman.estimate.low:.3f} to {spearman.estimate.high:.3f}) reaches below {AGREED}: optima of the ratios at the proxy "
-            "width may not be those at the best width"
+            f"({spearman.estimate.low:.3f} to {spearman.estimate.high:.3f}) reaches below {AGREED}: optima of the ratios "
+            "at the proxy width may not be those at the best width"
         )
     return Law(
         id="rank",
@@ -68,18 +68,20 @@ def rank(data: Data) -> Law:
 
 
 def _pair(runs: pd.DataFrame) -> RankPair:
-    by_width = runs.groupby("hidden_size", sort=True)[LOSS].mean()
+    means = runs.groupby("hidden_size", sort=True)[LOSS].mean()
+    by_width = {int(width): float(loss) for width, loss in zip(means.index.to_numpy(), means.to_numpy(), strict=True)}
     proxy = _proxy(runs)
-    nearest = min(by_width.index, key=lambda width: (abs(width - proxy), width))
-    best = by_width.idxmin()
-    first = runs.sort_values("run_id").drop_duplicates("hidden_size").set_index("hidden_size")["run_id"]
+    nearest = min(by_width, key=lambda width: (abs(width - proxy), width))
+    best = min(by_width, key=lambda width: by_width[width])
+    ordered = runs.sort_values("run_id", ascending=False)
+    first = {int(width): str(run) for width, run in zip(ordered["hidden_size"], ordered["run_id"], strict=True)}
     return RankPair(
         m_over_na=float(runs["target_m_over_na"].iloc[0]),
         n_over_na=float(runs["target_n_over_na"].iloc[0]),
-        proxy_run=str(first[nearest]),
-        proxy_loss=float(by_width[nearest]),
-        least_run=str(first[best]),
-        least_loss=float(by_width[best]),
+        proxy_run=first[nearest],
+        proxy_loss=by_width[nearest],
+        least_run=first[best],
+        least_loss=by_width[best],
         width_error=float(nearest / proxy - 1),
     )
 
@@ -120,7 +122,7 @@ def _statements(pairs: Sequence[RankPair]) -> list[Statement]:
         *found,
         Statement(
             id="r_squared",
-            text=f"R² of the least loss against the proxy's is {agreement.r_squared:.4f}, the line's slope {agreement.slope:.3f}.",
+            text=f"R² of the least loss against the proxy's is {agreement.r_squared:.4f}, the slope {agreement.slope:.3f}.",
             estimate=Estimate(value=agreement.r_squared, low=NAN, high=NAN),
         ),
     ]
@@ -130,8 +132,8 @@ def _correlation(name: str, found: Correlation, number: int) -> Statement:
     value = estimate(found.value, found.interval)
     return Statement(
         id=name.lower(),
-        text=f"{name}'s correlation of proxy and least loss is {value.value:.4f} ({value.low:.3f} to {value.high:.3f}) over {number} "
-        "configurations.",
+        text=f"{name}'s correlation of proxy and least loss is {value.value:.4f} ({value.low:.3f} to {value.high:.3f}) over "
+        f"{number} configurations.",
         estimate=value,
         holds=value.low > AGREED if name == "Spearman" else None,
     )

@@ -67,7 +67,7 @@ class CurveRecord:
 
     def __call__(self, x: Array | float) -> Array:
         """Loss at `x`, on the mean intercept."""
-        return SHAPES[self.kind](np.asarray(x, dtype=float), self.coefficients, self.constants)
+        return np.asarray(SHAPES[self.kind](np.asarray(x, dtype=float), self.coefficients, self.constants))
 
     def shifted(self, points: Points) -> Array:
         """The losses of `points` less their slice's intercept, so that all lie about the one curve; shape (n,)."""
@@ -231,7 +231,7 @@ class Relation:
 
     def __call__(self, compute: float) -> float:
         """The quantity at `compute` FLOPs."""
-        return self.floor + self.at_reference.value * (compute / self.reference) ** self.exponent.value
+        return float(self.floor + self.at_reference.value * (compute / self.reference) ** self.exponent.value)
 
     def predict(self, compute: float) -> Prediction:
         """The quantity at `compute` FLOPs with its 95% interval: between the grid's points along ln C, beyond it NaN ends."""

@@ -1,8 +1,8 @@
 """From minima to their laws of compute, with the noise of every run carried through the whole chain.
 
-Intervals are profiles through the chain (docs/fitting.md): runs, curves, optima, law. They hold the noise of the runs, not the doubt
-whether a power law is the right form; where the optima lie further from the law than noise explains, the wider interval from
-that scatter is given in their place.
+Intervals are profiles through the chain (docs/fitting.md): runs, curves, optima, law. They hold the noise of the runs, not the
+doubt whether a power law is the right form; where the optima lie further from the law than noise explains, the wider interval
+from that scatter is given in their place.
 """
 
 import math
@@ -21,7 +21,8 @@ BEHIND, AHEAD = 10.0, 1e5
 """The grid of predictions reaches this factor below the least and above the largest budget."""
 
 PER_DECADE = 1
-"""Predictions of the grid, besides those at the budgets. An interval's ends in logarithms are convex: between them it is a little wide."""
+"""Predictions of the grid, besides those at the budgets. In logarithms an interval's ends bend outwards: straight lines between
+them are a little wide."""
 
 PROFILE = "profile through the chain"
 SCATTER = "scatter of the optima about the law"
@@ -226,8 +227,8 @@ def _misfit(chain: ChainFit, law: PowerLawFit, symbol: str) -> list[str]:
         return []
     return [
         f"{symbol}: the optima lie further from the power law than their intervals explain (F = "
-        f"{ratio:.1f} on {dof} and {known} degrees of freedom, p = {probability:.1g}): the form is in doubt, and the intervals are "
-        "from that scatter"
+        f"{ratio:.1f} on {dof} and {known} degrees of freedom, p = {probability:.1g}): the form is in doubt, and the intervals "
+        "are from that scatter"
     ]
 
 

@@ -1,10 +1,9 @@
-"""Loss by width ratio (K + 1) d_m / d against compute, and the ratios' losses extrapolated (paper, Appendix E, Figures 9 to 11)."""
+"""Loss by width ratio (K + 1) d_m / d against compute, and extrapolated (paper, Appendix E, Figures 9 to 11)."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-
 from scipy.special import stdtrit
 
 from analysis.fitting import LEVEL, Array, OffsetPowerLawFit, PowerLawFit, fit_offset_power_law, fit_power_law
@@ -49,7 +48,7 @@ def width_ratio(data: Data) -> Law:
         x_label="(K+1) d_m / d, width of the active experts over the hidden size",
         per_budget=tuple(budgets),
         relations=tuple(relations),
-        statements=tuple([*_measured(budgets), *_ahead(fits, relations, data)]),
+        statements=(*_measured(budgets), *_ahead(fits, relations, data)),
         points_left_out=tuple(left_out),
         flags=tuple(dict.fromkeys(flags)),
         simulated=bool(len(used) and used["simulated"].any()),
@@ -138,7 +137,7 @@ def _measured(budgets: Sequence[Budget]) -> list[Statement]:
 
 
 def _ahead(fits: dict[float, PowerLawFit], relations: Sequence[Relation], data: Data) -> list[Statement]:
-    """How far apart the best and the worst ratio are at `FitOptions.ahead`, by both forms; by power laws with Student's t interval."""
+    """How far apart the best and the worst ratio are at `FitOptions.ahead`; by power laws with Student's t interval."""
     ahead = data.options.ahead
     found = []
     if len(fits) > 1 and all(fit.dof for fit in fits.values()):
