@@ -1,5 +1,6 @@
 """The laws of optima (size and tokens, N/N_a, M/N_a, d): a curve at every budget, its minimum, the minima against compute."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -247,8 +248,7 @@ def _one_configuration(used: pd.DataFrame) -> tuple[pd.DataFrame, list[LeftOutRu
         return used, []
     keep = pd.Series(data=True, index=used.index)
     for _, rows in used.groupby("compute", sort=True):
-        sizes = rows.groupby(names, sort=True).size()
-        most = sizes.idxmax()
+        most = Counter(rows[names].itertuples(index=False, name=None)).most_common(1)[0][0]
         keep[rows.index] = (rows[names] == list(most)).all(axis=1)
     out = [
         LeftOutRun(

@@ -154,16 +154,14 @@ def points_of(rows: pd.DataFrame, family: Family) -> Points:
         run_ids=tuple(str(run) for run in rows["run_id"]),
         x=tuple(float(value) for value in rows[family.x]),
         loss=tuple(float(value) for value in rows[LOSS]),
-        group=tuple(
-            ", ".join(_label(row[name]) for name in family.slices)
-            for row in rows[list(family.slices)].to_dict("records")
-        ),
+        group=_groups(rows, family.slices),
     )
 
 
 def _groups(rows: pd.DataFrame, slices: tuple[str, ...]) -> tuple[str, ...]:
-    """Label of each row's slice: its values, joined."""
-    return tuple(", ".join(map(_label, row)) for row in rows[list(slices)].itertuples(index=False))
+    """Label of each row's slice: its values, joined; empty without slices."""
+    columns = [[_label(value) for value in rows[name]] for name in slices]
+    return tuple(", ".join(values) for values in zip(*columns, strict=True)) if columns else ("",) * len(rows)
 
 
 def _label(value: object) -> str:
