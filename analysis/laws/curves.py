@@ -236,7 +236,8 @@ def _studies(used: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
 
 def _expansion_bound(rows: pd.DataFrame) -> float:
     """The least upper bound of N/N_a over the rows' backbones; a little above the data where they do not say."""
-    once = rows.drop_duplicates([name for name in ("num_experts", "top_k") if name in rows])
+    names = [name for name in ("num_experts", "top_k") if name in rows]
+    once = rows.drop_duplicates(names) if names else rows.iloc[:0]
     bounds = [backbone.max_n_over_na for _, row in once.iterrows() if (backbone := backbone_of(row))]
     return min(bounds) if bounds else float(rows["n_over_na"].max()) * 1.05
 
