@@ -102,4 +102,3 @@ def counts(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
         judged = [getattr(row, name) for row in rows if getattr(row, name) is not None]
         found[name] = (sum(judged), len(judged))
     return found
-

@@ -62,7 +62,14 @@ def simulate(root: Path, truth: str, studies: Sequence[str], seeds: int, noise_s
     for study in studies:
         command = [
             *(sys.executable, "-m", "harness.sweep", f"phase={study}", f"scale={ONE_BUDGET.get(study, 'all')}"),
-            *("train=simulated", f"truth={truth}", f"train.truth.seed={noise_seed}", f"root={root}", "launch=local", "yes=true"),
+            *(
+                "train=simulated",
+                f"truth={truth}",
+                f"train.truth.seed={noise_seed}",
+                f"root={root}",
+                "launch=local",
+                "yes=true",
+            ),
             *((f"seeds={seeds}",) if study in REPEATED else ()),
         ]
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
@@ -115,12 +122,17 @@ def task(config: DictConfig) -> int:
     known = sorted(path.stem for path in (Path(__file__).parents[1] / "configs" / "truth").glob("*.yaml"))
     for truth in truths:
         if truth not in known:
-            raise ConfigError(f"truth={truth}: there is none of that name; choose one of {', '.join(known)}{nearest(truth, known)}")
-    numbers = {name: _whole(config[name], name, least) for name, least in (("seeds", 1), ("noise_seed", 0), ("resamples", 200))}
+            raise ConfigError(
+                f"truth={truth}: there is none of that name; choose one of {', '.join(known)}{nearest(truth, known)}"
+            )
+    numbers = {
+        name: _whole(config[name], name, least) for name, least in (("seeds", 1), ("noise_seed", 0), ("resamples", 200))
+    }
     studies = [str(study) for study in config.studies]
     with ThreadPoolExecutor(WORKERS) as pool:
         jobs = [
-            pool.submit(simulate, root / truth, truth, studies, numbers["seeds"], numbers["noise_seed"]) for truth in truths
+            pool.submit(simulate, root / truth, truth, studies, numbers["seeds"], numbers["noise_seed"])
+            for truth in truths
         ]
         for job in jobs:
             job.result()
@@ -144,4 +156,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-

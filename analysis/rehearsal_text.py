@@ -33,7 +33,10 @@ def show(main: Rehearsed, hostile: Sequence[Rehearsed], console: Console | None 
         for law in one.laws.laws:
             edges = sum(budget.status == "at the edge" for budget in law.per_budget)
             if edges:
-                console.print(f"  {law.id}: the minimum of {edges} of {len(law.per_budget)} budgets is at the edge", highlight=False)
+                console.print(
+                    f"  {law.id}: the minimum of {edges} of {len(law.per_budget)} budgets is at the edge",
+                    highlight=False,
+                )
             for flag in law.flags:
                 console.print(f"  {law.id}: {flag}", highlight=False)
     console.print(f"\nreport: {main.root / 'report.html'}", highlight=False)
