@@ -1,4 +1,4 @@
-"""Fitted laws held against the truth that simulated their losses: what is covered, and what the design of the studies cannot show.
+"""Fitted laws held against the truth that simulated their losses: what is covered, and what the studies cannot show.
 
     rows = compare(laws, clean, truth.laws(budgets))      # clean: the same laws fitted to the same runs' losses without noise
 

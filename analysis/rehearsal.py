@@ -1,10 +1,10 @@
-"""Rehearse the whole programme on losses with a known truth: plan every study, simulate it, refit, and hold the laws against the truth.
+"""Rehearse the whole programme on losses with a known truth: plan every study, simulate it, refit, compare.
 
     python -m analysis.rehearsal
     python -m analysis.rehearsal truth=holistic hostile=[] noise_seed=7
 
-It ends with a table: each coefficient's truth, what the same runs give without noise, the estimate with its interval, and whether that
-covers them; and, for hostile truths, which warnings fired. Nothing is trained: everything under the root is marked as simulated.
+It ends with a table: each coefficient's truth, what the same runs give without noise, the estimate with its interval, and whether
+that covers them; and, for hostile truths, which warnings fired. Nothing is trained: everything under the root is marked so.
 
 Exit codes: 0 the rehearsal ran; 1 a hostile truth was not warned of; 2 the request was wrong.
 """

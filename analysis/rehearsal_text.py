@@ -19,8 +19,9 @@ def show(main: Rehearsed, hostile: Sequence[Rehearsed], console: Console | None 
     found = counts(main.rows)
     noise, truth = found["covers_clean"], found["covers_truth"]
     console.print(
-        f"Of 95% intervals {noise[0]} of {noise[1]} hold what the same runs give without noise, {truth[0]} of {truth[1]} the truth. "
-        "Where only the first is held, the runs themselves are off: at proxy widths, off their targets, or on a curve of another form.",
+        f"Of 95% intervals {noise[0]} of {noise[1]} hold what the same runs give without noise, {truth[0]} of {truth[1]} the "
+        "truth. Where only the first is held, the runs themselves are off: at proxy widths, off their targets, or on a curve of "
+        "another form.",
         highlight=False,
     )
     good = True

@@ -71,9 +71,8 @@ class CurveRecord:
 
     def shifted(self, points: Points) -> Array:
         """The losses of `points` less their slice's intercept, so that all lie about the one curve; shape (n,)."""
-        return np.array(points.loss, dtype=float) - np.array(
-            [self.intercepts.get(label, 0.0) for label in points.group]
-        )
+        own = np.array([self.intercepts.get(label, 0.0) for label in points.group])
+        return np.asarray(np.array(points.loss) - own)
 
 
 def _parabola(x: Array, c: dict[str, float], k: dict[str, float]) -> Array:

@@ -1,4 +1,4 @@
-"""The paper's whole programme as a table of losses with known truth: planned by the planner, losses by the truth; nothing is run."""
+"""The paper's whole programme as a table of losses with known truth: planned by the planner; nothing is run."""
 
 from functools import cache
 
@@ -24,7 +24,9 @@ def programme(
         scale = "1e18" if study == "rank" else "all"
         seeds = ["seeds=3"] if study in ("classical", "1") else []
         config = compose("sweep", [f"phase={study}", f"scale={scale}", "train=simulated", f"truth={truth}", *seeds])
-        known = job_options(config).simulation.truth
+        simulation = job_options(config).simulation
+        assert simulation is not None
+        known = simulation.truth
         for row in plan(config).rows:
             experiment = row.point.experiment
             experiments[experiment.run_id] = experiment

@@ -77,10 +77,8 @@ def test_curves_are_those_that_were_fitted(laws):
 def test_intervals_widen_away_from_the_data(laws):
     for law_id in ("classical", "m_over_na", "hidden_size"):
         relation = laws.law(law_id).relations[0]
-        widths = [
-            math.log(p.high - relation.floor) - math.log(p.low - relation.floor)
-            for p in map(relation.predict, (1e20, 1e22, 1e24))
-        ]
+        ends = [relation.predict(compute) for compute in (1e20, 1e22, 1e24)]
+        widths = [(end.high - relation.floor) / (end.low - relation.floor) for end in ends]
         assert widths == sorted(widths)
         inside, outside = relation.predict(1e19), relation.predict(1e22)
         assert (inside.extrapolated, outside.extrapolated) == (False, True)
