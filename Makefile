@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 DEMO := [classical-all-demo,phase1-all-demo]
 DEMO_LONG := [classical-all-demo-long,phase1-all-demo-long]
 
-.PHONY: setup demo demo-long test test-slow test-coverage test-slurm smoke-gpu check format clean
+.PHONY: setup demo demo-long rehearsal notebooks test test-slow test-coverage test-slurm smoke-gpu check format clean
 
 setup: $(VENV)/installed
 
@@ -30,6 +30,15 @@ demo-long: setup
 	$(RUN) -m harness.sweep phase=classical scale=all backbone=demo-long launch=local
 	$(RUN) -m harness.sweep phase=1 scale=all backbone=demo-long launch=local
 	$(RUN) -m analysis.refit 'sweep=$(DEMO_LONG)'
+
+# every study of the paper, simulated with known truths and refitted: a table of what the laws find, and what they should
+rehearsal: setup
+	$(RUN) -m analysis.rehearsal
+
+# the notebooks, run on whatever lies under runs_root (make demo); executed copies go to runs_root/notebooks
+notebooks: setup
+	$(VENV)/bin/jupytext --quiet --sync analysis/notebooks/[a-z]*.py
+	$(RUN) -m analysis.notebooks
 
 test: setup
 	$(RUN) -m pytest -q -n 2
