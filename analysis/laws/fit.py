@@ -96,7 +96,7 @@ def data_hash(table: pd.DataFrame) -> str:
 
 
 def _fit(data: Data, only: Sequence[str] = tuple(FITS)) -> tuple[list[Law], dict[str, str]]:
-    """The laws, and why others are missing: no study, or nothing usable in it."""
+    """The laws, and why others are missing. A study without a usable run gives a law that says so, and lists why."""
     laws, missing = [], {}
     for law_id in only:
         studies, fit = FITS[law_id]
@@ -104,8 +104,6 @@ def _fit(data: Data, only: Sequence[str] = tuple(FITS)) -> tuple[list[Law], dict
         needed = " or ".join(studies)
         if rows.empty:
             missing[law_id] = f"no run of study {needed}: plan it (python -m harness.sweep phase={studies[0]})"
-        elif rows["left_out"].notna().all():
-            missing[law_id] = f"none of the {len(rows)} runs of study {needed} can be used: {rows['left_out'].iloc[0]}"
         else:
             try:
                 laws.append(fit(data))
