@@ -1,7 +1,7 @@
 """How long it takes to refit the paper's whole programme: ``python benchmarks/refit.py [resamples]``.
 
-All studies of the paper are planned, their losses come from the truth `holistic` (nothing is trained), and the table is refitted as
-`analysis.refit` does: every law, its variants, figures, report. Budget: 60 s on two cores that nobody else uses; processor
+All studies of the paper are planned, their losses come from the truth `holistic` (nothing is trained), and the table is refitted
+as `analysis.refit` does: every law, its variants, figures, report. Budget: 60 s on two cores that nobody else uses; processor
 time of the one process, which others do not touch, is printed too.
 """
 

@@ -46,13 +46,16 @@ HASHED = (
 """Columns that make the data's hash; those that a table lacks are passed over."""
 
 
-def fit_laws(table: pd.DataFrame, options: FitOptions | None = None, *, correct: bool = False) -> LawsFile:
+def fit_laws(
+    table: pd.DataFrame, options: FitOptions | None = None, *, correct: bool = False, variants: bool = True
+) -> LawsFile:
     """Every law that `table` (of `analysis.collect.collect`) has a study for.
 
     Args:
         table: collected runs, usable or not.
         options: None: the defaults.
         correct: fit the laws themselves to losses moved to their budgets (`analysis.laws.correction`), not only as a variant.
+        variants: whether to fit the variants too: twice the time.
 
     Raises:
         FitError: `table` holds no run.
@@ -63,13 +66,14 @@ def fit_laws(table: pd.DataFrame, options: FitOptions | None = None, *, correct:
     table = _usable_first(table)
     noise = seed_noise(table[table["left_out"].isna()])
     laws, missing = _fit(Data(table=table, noise=noise, options=options))
-    slope = slope_of(laws)
+    slope = slope_of(laws) if correct or variants else None
     if correct and slope:
         table = corrected(table, slope)
         laws, missing = _fit(Data(table=table, noise=noise, options=options))
     few = replace(options, resamples=min(options.resamples, VARIANT_RESAMPLES))
-    variants = _variants(table, laws, Data(table=table, noise=noise, options=few, variant=True), slope)
-    laws = [replace(law, variants=tuple(variants.get(law.id, ()))) for law in laws]
+    if variants:
+        found = _variants(table, laws, Data(table=table, noise=noise, options=few, variant=True), slope)
+        laws = [replace(law, variants=tuple(found.get(law.id, ()))) for law in laws]
     return LawsFile(
         laws=tuple(laws),
         missing=missing,
