@@ -1,0 +1,91 @@
+"""How far the narrowest band lies from the true one, by draws: what the intervals of `band.py` are made of.
+
+    errors = SpreadErrors(u);  errors.line(du, middle, half, level), errors.slope(slope, half, level)
+
+For points spread evenly over the true band, the errors of the middle line in units of the fitted half-width have a
+distribution that does not depend on the truth, only on where the points are. So its quantiles, drawn once, give exact
+intervals of the slope, of the line at any place, and of one more point there.
+"""
+
+import math
+
+import numpy as np
+
+from analysis.fitting.intervals import interval
+from analysis.fitting.results import Array, FitError, check_level
+
+DRAWS = 4000
+"""Bands that are drawn. With 1,000 an interval of 95% would be one of 93.6 to 96.4%, the same for all data at these x."""
+
+TAIL = 5
+"""Draws that must lie beyond an interval's end for it to mean anything."""
+
+GOLDEN = (math.sqrt(5) - 1) / 2
+ROUNDS = 40
+"""Of golden section: the bracket shrinks to 4e-9 of its width."""
+
+
+class SpreadErrors:
+    """Of narrowest bands around points at u (n,), measured from their mean, in units of the fitted half-width."""
+
+    def __init__(self, u: Array):
+        rng = np.random.default_rng(0)
+        noise = rng.uniform(-1.0, 1.0, (DRAWS, len(u)))
+        slopes = _narrowest(u, noise)
+        rest = noise - slopes[:, None] * u
+        low, high = rest.min(axis=1), rest.max(axis=1)
+        half = (high - low) / 2
+        self._middle, self._slope = (low + high) / 2 / half, slopes / half
+        self._more = rng.uniform(-1.0, 1.0, DRAWS) / half
+
+    def slope(self, slope: float, half: float, level: float) -> tuple[float, float]:
+        """Interval of the slope of a band that was fitted with `slope` and `half`."""
+        return _pivot(slope, self._slope, half, level)
+
+    def line(self, du: float, value: float, half: float, level: float) -> tuple[float, float]:
+        """Interval of the middle line `du` from the mean of u, where the fitted one has `value`."""
+        return _pivot(value, self._middle + du * self._slope, half, level)
+
+    def point(self, du: float, value: float, half: float, level: float) -> tuple[float, float]:
+        """Interval of one more point there."""
+        return _pivot(value, self._middle + du * self._slope - self._more, half, level)
+
+
+def check_drawn(level: float) -> None:
+    """Refuse a level that the draws cannot show.
+
+    Raises:
+        FitError: it is no probability, or too close to 1.
+    """
+    check_level(level)
+    highest = 1 - 2 * TAIL / DRAWS
+    if level > highest:
+        raise FitError(f"a level of {level:g}: {DRAWS} draws of a band show none above {highest:g}")
+
+
+def _pivot(value: float, errors: Array, half: float, level: float) -> tuple[float, float]:
+    below, above = interval(errors, level)
+    return value - above * half, value - below * half
+
+
+def _narrowest(u: Array, v: Array) -> Array:
+    """Slopes (r,) of the narrowest bands around v (r, n): the width is convex in the slope, so golden section finds it."""
+
+    columns = np.ascontiguousarray(v.T)  # the extremes of a few long rows are found faster than of many short ones
+
+    def width(slopes: Array) -> Array:
+        return np.asarray(np.ptp(columns - u[:, None] * slopes, axis=0))
+
+    centre = v @ u / (u @ u)
+    reach = 2 * width(centre) / np.ptp(u)  # further out the ends of the data alone are wider apart
+    low, high = centre - reach, centre + reach
+    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+    at_left, at_right = width(left), width(right)
+    for _ in range(ROUNDS):
+        rises = at_left < at_right
+        low, high = np.where(rises, low, left), np.where(rises, right, high)
+        new = np.where(rises, high - GOLDEN * (high - low), low + GOLDEN * (high - low))
+        at_new = width(new)
+        left, right = np.where(rises, new, right), np.where(rises, left, new)
+        at_left, at_right = np.where(rises, at_new, at_right), np.where(rises, at_left, at_new)
+    return np.asarray((low + high) / 2)
