@@ -19,6 +19,7 @@ from analysis.fitting.edges import has_rival, interval_ends
 from analysis.fitting.inputs import column_of, place_of, weights_of
 from analysis.fitting.results import (
     LEVEL,
+    NO_FIT,
     UNKNOWN,
     Array,
     Coefficient,
@@ -29,6 +30,7 @@ from analysis.fitting.results import (
     check_above,
     check_level,
     check_points,
+    unknown,
 )
 
 STEEPEST = 25.0
@@ -39,6 +41,8 @@ GRID = 201
 
 POLISH = 4
 """Gauss-Newton steps after the search: it ends where a sum of squares no longer changes, long before the residuals do."""
+
+NOT_FINITE = unknown("the law's value there is no finite number")
 
 ROUNDING = 1e-13
 """Residuals, relative to the observations, that say nothing about noise."""
@@ -86,9 +90,9 @@ class OffsetPowerLawFit:
         }
 
     def __call__(self, x: float) -> float:
-        """y at `x`."""
-        with np.errstate(over="ignore"):
-            return float(self.offset + self.at_reference * (x / self.reference) ** self.exponent)
+        """y at `x`; infinite beyond the largest number, NaN where the law has no offset (b = 0)."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(self.offset + self.at_reference * np.power(x / self.reference, self.exponent))
 
     def predict(self, x: float, *, level: float = LEVEL) -> Prediction:
         """y at `x`, with the profile interval of the law there, and that of one more observation.
@@ -99,8 +103,9 @@ class OffsetPowerLawFit:
         check_level(level)
         x = place_of("x", x)
         value = self(x)
-        if not np.isfinite(value) or not self._profile.measures_noise:
-            return Prediction(value=value, law=UNKNOWN, observation=UNKNOWN)
+        if np.isnan(self.exponent) or not self._profile.measures_noise or not np.isfinite(value):
+            why = NO_FIT if np.isnan(self.exponent) else NOT_FINITE if self._profile.measures_noise else UNKNOWN
+            return Prediction(value=value, law=why, observation=why)
         low, high = self._profile.value_interval(float(np.log(x / self.reference)), value, level)
         noise = float(stdtrit(self.dof, (1 + level) / 2)) * self.residual_sd
         wide = value - np.hypot(value - low, noise), value + np.hypot(high - value, noise)
@@ -153,7 +158,7 @@ def fit_offset_power_law(
             residuals=np.full(len(x), np.nan),
             residual_sd=nothing,
             dof=profile.dof,
-            intervals=dict.fromkeys(("offset", "at_reference", "exponent"), UNKNOWN),
+            intervals=dict.fromkeys(("offset", "at_reference", "exponent"), NO_FIT),
             held_out=None,
             units=units,
             _profile=profile,

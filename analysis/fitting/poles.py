@@ -20,6 +20,7 @@ from analysis.fitting.edges import EQUAL, has_rival, interval_ends
 from analysis.fitting.results import (
     LEVEL,
     NO_FIT,
+    NO_MINIMUM,
     ROUNDING,
     UNKNOWN,
     Array,
@@ -166,6 +167,7 @@ def _intervals(
             (-search.reach, search.reach),
         )
         made[name] = given(*search.pole_ends(name, ends))
+    made["optimum"] = NO_MINIMUM
     if np.isfinite(curve_fit.minimum):
         low, high = curve_fit.sampled
         limits = (low - (high - low), high + (high - low))
