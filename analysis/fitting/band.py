@@ -97,11 +97,10 @@ class BandFit:
             return Prediction(value=value, law=self._errors, observation=self._errors)
         ((name, reference),) = self.references.items()
         place = float(np.log(variables[name] / reference))
-        log_value, half = float(np.log(self.centre)) + self.exponents[name] * place, float(np.log(self.factor))
         return Prediction(
             value=value,
-            law=_factors(self._errors.line(place, log_value, half, level), level),
-            observation=_factors(self._errors.point(place, log_value, half, level), level),
+            law=_factors(self._errors.line(place, level), level),
+            observation=_factors(self._errors.point(place, level), level),
         )
 
 
@@ -143,8 +142,8 @@ def fit_band(
     errors = _errors(lines, log_x, coverage)
     intervals = dict.fromkeys(("centre", *columns), errors) if isinstance(errors, Interval) else {}
     if isinstance(errors, SpreadErrors):
-        low, high = errors.slope(float(lines.slopes[0]), lines.half, level)
-        intervals["centre"] = _factors(errors.line(0.0, lines.middle, lines.half, level), level)
+        low, high = errors.slope(level)
+        intervals["centre"] = _factors(errors.line(0.0, level), level)
         intervals[next(iter(columns))] = Interval(low=low, high=high, level=level, method=METHOD)
     return BandFit(
         status=lines.status,
@@ -172,7 +171,9 @@ def _errors(lines: Lines, log_x: Array, coverage: float) -> SpreadErrors | Inter
         return FREE
     if len(log_x) > 1:
         return SEVERAL
-    return SHARE if coverage < 1 else SpreadErrors(log_x[0] - lines.centres[0])
+    if coverage < 1:
+        return SHARE
+    return SpreadErrors(log_x[0] - lines.centres[0], lines.middle, float(lines.slopes[0]), lines.half)
 
 
 def _factors(ends: tuple[float, float], level: float) -> Interval:

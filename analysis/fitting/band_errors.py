@@ -1,6 +1,7 @@
 """How far the narrowest band lies from the true one, by draws: what the intervals of `band.py` are made of.
 
-    errors = SpreadErrors(u);  errors.line(du, middle, half, level), errors.slope(slope, half, level)
+    errors = SpreadErrors(u, middle, slope, half)                   of the fitted band around points at u
+    errors.slope(level), errors.line(there, level), errors.point(there, level)
 
 For points spread evenly over the true band, the errors of the middle line in units of the fitted half-width have a
 distribution that does not depend on the truth, only on where the points are. So its quantiles, drawn once, give exact
@@ -26,29 +27,36 @@ ROUNDS = 40
 
 
 class SpreadErrors:
-    """Of narrowest bands around points at u (n,), measured from their mean, in units of the fitted half-width."""
+    """Of the narrowest band, middle + slope u give or take half, around points at u (n,) whose mean is 0."""
 
-    def __init__(self, u: Array):
+    def __init__(self, u: Array, middle: float, slope: float, half: float):
+        self.middle, self.fitted, self.half = middle, slope, half
         rng = np.random.default_rng(0)
         noise = rng.uniform(-1.0, 1.0, (DRAWS, len(u)))
         slopes = _narrowest(u, noise)
         rest = noise - slopes[:, None] * u
         low, high = rest.min(axis=1), rest.max(axis=1)
-        half = (high - low) / 2
-        self._middle, self._slope = (low + high) / 2 / half, slopes / half
-        self._more = rng.uniform(-1.0, 1.0, DRAWS) / half
+        drawn = (high - low) / 2
+        # Of middle and slope, and where one more point lies, each in units of the half-width that would be fitted.
+        self._middles, self._slopes = (low + high) / 2 / drawn, slopes / drawn
+        self._more = rng.uniform(-1.0, 1.0, DRAWS) / drawn
 
-    def slope(self, slope: float, half: float, level: float) -> tuple[float, float]:
-        """Interval of the slope of a band that was fitted with `slope` and `half`."""
-        return _pivot(slope, self._slope, half, level)
+    def slope(self, level: float) -> tuple[float, float]:
+        """Interval of the true slope."""
+        return self._ends(self.fitted, self._slopes, level)
 
-    def line(self, du: float, value: float, half: float, level: float) -> tuple[float, float]:
-        """Interval of the middle line `du` from the mean of u, where the fitted one has `value`."""
-        return _pivot(value, self._middle + du * self._slope, half, level)
+    def line(self, there: float, level: float) -> tuple[float, float]:
+        """Interval of the true middle line at u = `there`."""
+        return self._ends(self.middle + there * self.fitted, self._middles + there * self._slopes, level)
 
-    def point(self, du: float, value: float, half: float, level: float) -> tuple[float, float]:
+    def point(self, there: float, level: float) -> tuple[float, float]:
         """Interval of one more point there."""
-        return _pivot(value, self._middle + du * self._slope - self._more, half, level)
+        errors = self._middles + there * self._slopes - self._more
+        return self._ends(self.middle + there * self.fitted, errors, level)
+
+    def _ends(self, value: float, errors: Array, level: float) -> tuple[float, float]:
+        below, above = interval(errors, level)
+        return value - above * self.half, value - below * self.half
 
 
 def check_drawn(level: float) -> None:
@@ -61,11 +69,6 @@ def check_drawn(level: float) -> None:
     highest = 1 - 2 * TAIL / DRAWS
     if level > highest:
         raise FitError(f"a level of {level:g}: {DRAWS} draws of a band show none above {highest:g}")
-
-
-def _pivot(value: float, errors: Array, half: float, level: float) -> tuple[float, float]:
-    below, above = interval(errors, level)
-    return value - above * half, value - below * half
 
 
 def _narrowest(u: Array, v: Array) -> Array:
