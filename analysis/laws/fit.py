@@ -58,12 +58,17 @@ def fit_laws(
         variants: whether to fit the variants too: twice the time.
 
     Raises:
-        FitError: `table` holds no run.
+        FitError: `table` holds no run, or simulated and real ones.
     """
     options = options or FitOptions()
     if table.empty:
         raise FitError("no runs: the table is empty; name a sweep that has some (python -m launch.status)")
     table = _usable_first(table)
+    kinds = table.loc[table["left_out"].isna(), "simulated"].astype(bool)
+    if kinds.nunique() > 1:
+        raise FitError(
+            f"{int(kinds.sum())} of {len(kinds)} runs are simulated and the others are not: fit one kind at a time"
+        )
     noise = seed_noise(table[table["left_out"].isna()])
     laws, missing = _fit(Data(table=table, noise=noise, options=options))
     slope = slope_of(laws) if correct or variants else None
