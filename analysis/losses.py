@@ -96,6 +96,51 @@ def write_losses(table: pd.DataFrame, root: Path) -> list[Path]:
     return [parquet, csv]
 
 
+NEEDED = (
+    "run_id",
+    "study",
+    "compute",
+    "flops_per_token",
+    "n_over_na",
+    "realised_compute",
+    "final_validation_loss",
+    "left_out",
+)
+"""Columns without which no law can be fitted."""
+
+
+def read_losses(path: Path, *, strict: bool = False) -> pd.DataFrame:
+    """A table that `write_losses` wrote, .parquet or .csv, checked as one that was just collected.
+
+    Raises:
+        HarnessError: it is missing, unreadable, lacks a column, or mixes simulated and trained runs.
+        LeftOutError: `strict`, and a row is left out.
+    """
+    if not path.is_file():
+        raise HarnessError(f"losses={path}: there is no such file; write one (python -m analysis.collect source=...)")
+    try:
+        table = pd.read_csv(path, dtype={"run_id": object}) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise HarnessError(
+            f"losses={path}: it cannot be read ({error}); a .parquet or .csv of analysis.collect is wanted"
+        ) from error
+    if missing := [name for name in NEEDED if name not in table]:
+        raise HarnessError(f"losses={path}: no column {', '.join(missing)}; a table of analysis.collect is wanted")
+    for name, value in (
+        ("simulated", False),
+        ("state", "done"),
+        ("data", None),
+        ("recipe", None),
+        ("trained_tokens", math.nan),
+    ):
+        if name not in table:
+            table[name] = value
+    rows = table.to_dict("records")
+    for row in rows:
+        row["left_out"] = row["left_out"] if isinstance(row["left_out"], str) else None
+    return finish(rows, strict=strict)
+
+
 def number(value: Any) -> float:
     """`value` as a float; NaN where it is none."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan

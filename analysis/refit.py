@@ -3,6 +3,7 @@
     python -m analysis.refit sweep=phase1-demo
     python -m analysis.refit sweep=[classical-demo,grid-demo]
     python -m analysis.refit sweep=all root=runs_root
+    python -m analysis.refit losses=elsewhere/losses.parquet        # of analysis.collect; results go beside it
 
 Exit codes: 0 every run could be used, whether or not they resolve a law; 1 some could not (unfinished, failed, diverged:
 the files are written and name them); 2 the request was wrong (nothing is written).
@@ -57,18 +58,38 @@ def refit(
         LeftOutError: `strict`, and a run is left out.
     """
     from analysis.collect import collect, write_losses
+
+    table = collect(root, sweeps, strict=strict)
+    written = write_losses(table, root)
+    return fit_table(table, root, sweeps, options, correct=correct, written=written)
+
+
+def fit_table(
+    table: "pd.DataFrame",
+    root: Path,
+    sources: Sequence[str],
+    options: "FitOptions",
+    *,
+    correct: bool = False,
+    written: Sequence[Path] = (),
+) -> Refit:
+    """Fit every law to a collected `table` and write laws.json, figures and the report under `root`.
+
+    `sources` are named in the report; `written` are files that precede these.
+
+    Raises:
+        FitError: the table holds no run.
+    """
     from analysis.figures import draw_figures
     from analysis.laws import fit_laws, write_laws
     from analysis.report import report_page, write_report
 
-    table = collect(root, sweeps, strict=strict)
-    written = write_losses(table, root)
     laws = fit_laws(table, options, correct=correct)
     write_laws(root / "laws.json", laws)
     figures = draw_figures(table, laws, root)
-    write_report(root / "report.html", report_page(table, laws, figures, sweeps))
-    written += [root / "laws.json", *figures.values(), root / "report.html"]
-    return Refit(table=table, laws=laws, written=written)
+    write_report(root / "report.html", report_page(table, laws, figures, sources))
+    files = [*written, root / "laws.json", *figures.values(), root / "report.html"]
+    return Refit(table=table, laws=laws, written=files)
 
 
 def task(config: DictConfig) -> int:
@@ -78,6 +99,8 @@ def task(config: DictConfig) -> int:
         if not isinstance(config[name], bool):
             raise ConfigError(f"{name}={config[name]}: true or false is wanted")
     choices = check_options(config)
+    if config.losses is not None:
+        return _foreign(config, choices)
     from analysis.collect import choose_sweeps
 
     wanted = OmegaConf.to_container(config.sweep) if OmegaConf.is_list(config.sweep) else config.sweep
@@ -86,6 +109,21 @@ def task(config: DictConfig) -> int:
     from analysis.laws import FitOptions
 
     done = refit(root, sweeps, FitOptions(**choices), correct=config.correct, strict=config.strict)
+    show(done.table, done.laws, done.written)
+    return 0 if done.complete else 1
+
+
+def _foreign(config: DictConfig, choices: dict[str, Any]) -> int:
+    """Refit the table that ``losses=`` names."""
+    path = Path(text(config.losses, "losses"))
+    if config.sweep is not None:
+        raise ConfigError(f"losses={path} and sweep={config.sweep}: name one of them")
+    from analysis.console import show
+    from analysis.laws import FitOptions
+    from analysis.losses import read_losses
+
+    table = read_losses(path, strict=config.strict)
+    done = fit_table(table, path.parent, [str(path)], FitOptions(**choices), correct=config.correct)
     show(done.table, done.laws, done.written)
     return 0 if done.complete else 1
 
