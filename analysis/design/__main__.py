@@ -131,9 +131,8 @@ def _print_text(
     from analysis.design.export import sweep_command, sweep_options
     from analysis.design.text import print_design, print_neighbours
 
-    console = Console(highlight=False, soft_wrap=False)
-    if console.width < NARROWEST:
-        console = Console(highlight=False, width=NARROWEST)
+    console = Console(highlight=False, markup=False)
+    console.width = max(console.width, NARROWEST)
     code = 0
     if len(designs) > 1:
         from analysis.design.scaling import print_scaling, write_scaling

@@ -98,4 +98,4 @@ def print_comparison(model: PublicModel, design: Design, console: Any) -> None:
     console.print(f"\n{model.name} beside the design at {budget_label(design.compute)} FLOPs", style="bold")
     console.print(table)
     for sentence in found["places"]:
-        console.print(sentence, highlight=False)
+        console.print(sentence)

@@ -1,7 +1,7 @@
 """Hardware-friendly architectures near a design: what each costs in predicted loss and wins in predicted throughput.
 
-Candidates are all combinations of a width d that is a multiple of 128 or 256 (or the design's own step), an expert width
-d_m that is a multiple of 64 or 128, and a number of layers (the design's, or the nearest that divide into pipeline stages),
+Candidates are all combinations of a width d that is a multiple of 128 or 256, an expert width d_m that is a multiple of 64 or
+128 (the rules' own steps where no such model is feasible), and a number of layers (the design's, or the nearest that divide into pipeline stages),
 solved by Eq. 3 at the design's M and rounded. Their loss is priced by the realised M, M/N_a, N/N_a and d. Where tensor or expert
 parallelism needs other heads or another number of experts, the backbone changes at the same targets, which no law here prices.
 """
@@ -26,7 +26,7 @@ from harness.solver import Rules, Targets, feasible_widths, rounded, worst_devia
 
 WIDTH_STEPS, EXPERT_STEPS = (128, 256), (64, 128)
 
-PER_STEP = 3
+PER_STEP = 4
 """Widths that are tried for each step, nearest first."""
 
 
@@ -90,6 +90,16 @@ class Neighbour:
 
 def neighbours(design: Design, settings: Settings, limits: Limits, wish: Wish, most: int) -> list[Neighbour]:
     """At most `most` candidates, by rising predicted loss; without loss curves by distance from the design's targets."""
+    friendly = [(width, expert) for width in WIDTH_STEPS for expert in EXPERT_STEPS]
+    own = [(settings.rules.hidden_size_step, settings.rules.moe_ffn_hidden_size_step)]
+    return _of_steps(design, settings, limits, wish, most, friendly) or _of_steps(
+        design, settings, limits, wish, most, own
+    )
+
+
+def _of_steps(
+    design: Design, settings: Settings, limits: Limits, wish: Wish, most: int, steps: list[tuple[int, int]]
+) -> list[Neighbour]:
     machine = Machine.of(settings.cluster, design.layout, design.backbone.seq_length)
     here = machine.seconds_per_token(design.backbone, design.architecture)
     found: dict[tuple[Architecture, Backbone], Neighbour] = {}
@@ -101,7 +111,7 @@ def neighbours(design: Design, settings: Settings, limits: Limits, wish: Wish, m
                 m_over_na=density,
                 n_over_na=min(design.aim.n_over_na, backbone.max_n_over_na * 0.99),
             )
-            for rules, width in _steps(design, backbone, targets, settings.rules):
+            for rules, width in _steps(design, backbone, targets, settings.rules, steps):
                 made = _neighbour(design, backbone, targets, density, rules, width, limits, wish)
                 if made is None:
                     continue
@@ -115,19 +125,19 @@ def neighbours(design: Design, settings: Settings, limits: Limits, wish: Wish, m
         found.values(),
         key=lambda one: (len(one.backbone_changes), one.excess.value if one.excess else one.distance, one.distance),
     )
-    return _worthwhile(ranked)[:most]
+    return _chosen(ranked, most)
 
 
-def _worthwhile(ranked: list[Neighbour]) -> list[Neighbour]:
-    """Those that are predicted to be faster than every one ranked before them, then the others: no two tell the same."""
-    best, front, rest = -np.inf, [], []
+def _chosen(ranked: list[Neighbour], most: int) -> list[Neighbour]:
+    """`most` of them in their order: first those that are predicted to be faster than all ranked before them."""
+    best, front = -np.inf, []
     for one in ranked:
         if one.throughput > best + 1e-4:
             front.append(one)
             best = one.throughput
-        else:
-            rest.append(one)
-    return front + rest
+    rest = [one for one in ranked if one not in front]
+    kept = [*front, *rest][:most]
+    return [one for one in ranked if one in kept]
 
 
 def _backbones(backbone: Backbone, wish: Wish, cluster: Cluster) -> Iterator[tuple[Backbone, tuple[str, ...]]]:
@@ -169,20 +179,19 @@ def _densities(design: Design, backbone: Backbone, wish: Wish) -> list[float]:
 
 
 def _steps(
-    design: Design, backbone: Backbone, targets: Targets, rules: Rules
+    design: Design, backbone: Backbone, targets: Targets, rules: Rules, steps: list[tuple[int, int]]
 ) -> Iterator[tuple[Rules, int]]:
     """Steps of d and d_m with the multiples of the former that are nearest to the design's width."""
     wanted = design.architecture.hidden_size
-    for width_step in (rules.hidden_size_step, *WIDTH_STEPS):
-        for expert_step in (rules.moe_ffn_hidden_size_step, *EXPERT_STEPS):
-            stepped = replace(rules, hidden_size_step=width_step, moe_ffn_hidden_size_step=expert_step)
-            try:
-                widths = feasible_widths(backbone, targets, stepped)
-            except InfeasibleError:
-                continue
-            nearest = widths[np.argsort(np.abs(np.log(widths / wanted)), kind="stable")][: PER_STEP if width_step > 8 else 1]
-            for width in nearest.tolist():
-                yield stepped, width
+    for width_step, expert_step in steps:
+        stepped = replace(rules, hidden_size_step=width_step, moe_ffn_hidden_size_step=expert_step)
+        try:
+            widths = feasible_widths(backbone, targets, stepped)
+        except InfeasibleError:
+            continue
+        nearest = widths[np.argsort(np.abs(np.log(widths / wanted)), kind="stable")][:PER_STEP]
+        for width in nearest.tolist():
+            yield stepped, width
 
 
 def _neighbour(

@@ -39,7 +39,7 @@ def print_scaling(designs: Sequence[Design], where: str, console: Any) -> None:
 
     worst = max(design.extrapolation for design in designs)
     inside = "all inside the budgets" if worst <= 1 + 1e-9 else f"up to {factor(worst)} times beyond the budgets"
-    console.print(f"Designs at {len(designs)} budgets by {where}: {inside} that they were measured at", highlight=False)
+    console.print(f"Designs at {len(designs)} budgets by {where}: {inside} that they were measured at")
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
     for name in ("C", "out", "N_a", "N", "D", "d", "layers", "d_m", "heads", "rate", "batch", "loss"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -60,11 +60,10 @@ def print_scaling(designs: Sequence[Design], where: str, console: Any) -> None:
     console.print(table)
     console.print(
         "out: how far outside the laws' budgets; batch in sequences; loss: predicted above the laws' best (?: no loss curves)",
-        highlight=False,
     )
     for design in designs:
         for sentence in design.aim.binding:
-            console.print(f"limit at {budget_label(design.compute)}: {sentence}", highlight=False)
+            console.print(f"limit at {budget_label(design.compute)}: {sentence}")
 
 
 def _three(number: float) -> str:

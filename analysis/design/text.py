@@ -50,22 +50,21 @@ def factor(ratio: float) -> str:
 def print_design(design: Design, where: str, cluster: Cluster, console: Any) -> None:
     """Everything but the neighbours, on a rich `console`."""
     line = console.print
-    line(first_line(design, where), highlight=False)
+    line(first_line(design, where))
     line(_recommended(design))
     line()
-    line(_architecture(design), highlight=False)
+    line(_architecture(design))
     for sentence in design.aim.binding:
-        line(f"limit: {sentence}", highlight=False)
-    line(_loss(design), highlight=False)
+        line(f"limit: {sentence}")
+    line(_loss(design))
     line()
     line("What the numbers rest on", style="bold")
-    for names, quantity in _bases(design):
-        line(f"  {names}: {quantity.basis}{_distance(quantity)}", highlight=False)
-    line("  Intervals are 95%; those of N_a, N and L combine their parts as independent, in logarithms.", highlight=False)
+    line(_bases(design))
+    line("Intervals are 95%; those of N_a, N and L combine their parts as independent, in logarithms.")
     for note in design.notes:
-        line(f"note: {note}", highlight=False)
+        line(f"note: {note}")
     line()
-    line(_cost(design, cluster), highlight=False)
+    line(_cost(design, cluster))
 
 
 def _recommended(design: Design) -> Any:
@@ -121,17 +120,17 @@ def _origin(quantity: Quantity) -> str:
     return word if quantity.extrapolation <= 1 + 1e-9 else f"{word}, {factor(quantity.extrapolation)}x out"
 
 
-def _distance(quantity: Quantity) -> str:
-    return "" if quantity.extrapolation <= 1 + 1e-9 else f"; {factor(quantity.extrapolation)} times outside its budgets"
-
-
-def _bases(design: Design) -> list[tuple[str, Quantity]]:
+def _bases(design: Design) -> Any:
     """Each basis once, with the numbers that share it."""
-    found: dict[str, tuple[list[str], Quantity]] = {}
+    from rich.table import Table
+
+    found: dict[str, list[str]] = {}
     for name, label in LABELS.items():
-        quantity = design.optima[name]
-        found.setdefault(quantity.basis, ([], quantity))[0].append(label.split(",")[0])
-    return [(", ".join(names), quantity) for names, quantity in found.values()]
+        found.setdefault(design.optima[name].basis, []).append(label.split(",")[0])
+    grid = Table.grid(padding=(0, 2))
+    for basis, names in found.items():
+        grid.add_row(", ".join(names), basis)
+    return grid
 
 
 def _architecture(design: Design) -> str:
@@ -159,11 +158,11 @@ def _loss(design: Design) -> str:
 
 
 def percent(excess: Excess) -> str:
-    """+0.03% (0.01 to 0.06)."""
+    """+0.031% (0.011 to 0.064)."""
     if not math.isfinite(excess.value):
         return "outside the curves"
-    ends = f" ({100 * excess.low:.2f} to {100 * excess.high:.2f})" if math.isfinite(excess.low) else " (interval not known)"
-    return f"+{100 * excess.value:.2f}%{ends}"
+    ends = f" ({100 * excess.low:.3f} to {100 * excess.high:.3f})" if math.isfinite(excess.low) else " (interval not known)"
+    return f"+{100 * excess.value:.3f}%{ends}"
 
 
 def _cost(design: Design, cluster: Cluster) -> str:
@@ -223,5 +222,4 @@ def print_neighbours(found: Sequence[Neighbour], design: Design, console: Any) -
         )
         + "speed: at which the budget is spent, against the design's architecture, by a roofline with tiles of 128 (nothing measured)."
         + (" What of the backbone is changed is not priced." if changed else ""),
-        highlight=False,
     )
