@@ -27,6 +27,9 @@ MOST_BUDGETS = 100
 
 FLAGS = ("json", "check", "command")
 
+LEAST_BUDGET, MOST_BUDGET = 1e6, 1e32
+"""FLOPs, as of `harness.settings`, which is not imported before the options were looked at."""
+
 NARROWEST = 80
 """Columns that the tables need."""
 
@@ -200,7 +203,10 @@ def _budgets(config: DictConfig) -> list[float] | None:
     values = list(given) if OmegaConf.is_list(given) else [given]
     if not 1 <= len(values) <= MOST_BUDGETS:
         raise ConfigError(f"compute={given}: 1 to {MOST_BUDGETS} budgets are wanted")
-    return sorted({_number(value, "compute") for value in values})
+    budgets = sorted({_number(value, "compute") for value in values})
+    if not LEAST_BUDGET <= budgets[0] <= budgets[-1] <= MOST_BUDGET:
+        raise ConfigError(f"compute={given}: a budget in FLOPs must be between {LEAST_BUDGET:g} and {MOST_BUDGET:g}")
+    return budgets
 
 
 def _number(value: Any, name: str) -> float:

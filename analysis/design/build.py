@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from analysis.design.constraints import Aim, Limits, constrained
-from analysis.design.excess import Excess, LossModel
+from analysis.design.excess import COMPONENTS, Excess, LossModel
 from analysis.design.optimum import (
     DERIVED,
     NAN,
@@ -32,7 +32,7 @@ from harness.architecture import Architecture, Backbone
 from harness.errors import ConfigError, InfeasibleError
 from harness.experiment import Experiment
 from harness.resources import Estimate, Layout, estimate, layout
-from harness.scales import Scale
+from harness.scales import Scale, budget_label
 from harness.settings import Settings
 from harness.solver import (
     Targets,
@@ -41,6 +41,9 @@ from harness.solver import (
     proxies_among,
     rounded,
 )
+
+FAR = 0.02
+"""Relative distance of d from the law's at which it is pointed out."""
 
 MOST_TRIES = 8
 """How often a limit is tightened until the rounded architecture keeps it."""
@@ -74,6 +77,8 @@ class Design:
     """Feasible widths, shape (n,)."""
     excess: Excess | None
     """Predicted loss of the built architecture above the laws' best, as a share; None without loss curves."""
+    cost_of_limits: Excess | None
+    """Predicted loss above the laws' best of the targets that the limits moved; None where none binds, or without loss curves."""
     model: LossModel
     layout: Layout | None
     estimate: Estimate | None
@@ -158,8 +163,12 @@ def design(
     backbone = settings.backbone(base)
     optima = optima_at(settings, laws, where, compute, backbone, base, fixed)
     optima["hidden_size"], law_of_d = _width(settings, laws, optima, backbone, compute, fixed)
-    model = LossModel(laws, backbone, compute, optima if law_of_d else {k: v for k, v in optima.items() if k != "hidden_size"})
-    aim, targets, widths, architecture = _built(settings, laws, compute, optima, backbone, model, limits, fixed)
+    priced = {name: optima[name] for name in COMPONENTS if name != "hidden_size" or law_of_d}
+    model = LossModel(laws, backbone, compute, priced)
+    built = _built(settings, laws, compute, optima, backbone, model, limits, fixed)
+    aim, backbone = built.aim, built.backbone
+    if law_of_d and built.like != compute and (width := read_off(laws, "hidden_size", ("hidden_size",), built.like)):
+        model = LossModel(laws, backbone, compute, {**priced, "hidden_size": width})
     batch = max(1, round(optima["batch_tokens"].value / backbone.seq_length / settings.between.batch_step))
     scale = replace(
         base,
@@ -167,42 +176,47 @@ def design(
         flops_per_token=aim.flops_per_token,
         grid_flops_per_token=aim.flops_per_token,
         tokens=aim.fixed_tokens or compute / aim.flops_per_token,
+        num_query_heads=backbone.num_query_heads,
+        num_kv_heads=backbone.num_kv_heads,
+        head_dim=backbone.head_dim,
         learning_rate=float(f"{optima['learning_rate'].value:.3g}"),
         global_batch_size=batch * settings.between.batch_step,
     )
     training = settings.training(
         scale,
         backbone,
-        tokens=settings.tokens(scale, backbone, architecture, spend_budget=aim.fixed_tokens is None)
+        tokens=settings.tokens(scale, backbone, built.architecture, spend_budget=aim.fixed_tokens is None)
         if aim.fixed_tokens is None
         else aim.fixed_tokens,
-        hidden_size=architecture.hidden_size,
+        hidden_size=built.architecture.hidden_size,
         seed=settings.first_seed,
     )
-    experiment = Experiment(backbone=backbone, architecture=architecture, training=training, data=settings.data)
+    experiment = Experiment(
+        backbone=backbone, architecture=built.architecture, training=training, data=settings.data)
     counts = experiment.counts
     placed, price, problem = _placed(settings, experiment)
     return Design(
         compute=compute,
         optima=optima,
         aim=aim,
-        targets=targets,
+        targets=built.targets,
         experiment=experiment,
         scale=scale,
-        widths=widths,
+        widths=built.widths,
+        cost_of_limits=model(aim.values()) if aim.binding else None,
         excess=model(
             {
                 "flops_per_token": counts.flops_per_token,
                 "m_over_na": counts.m_over_na,
                 "n_over_na": counts.n_over_na,
-                "hidden_size": architecture.hidden_size,
+                "hidden_size": built.architecture.hidden_size,
             }
         ),
         model=model,
         layout=placed,
         estimate=price,
         no_layout=problem,
-        notes=_notes(laws, optima, backbone, law_of_d),
+        notes=_notes(laws, optima, backbone, built, compute),
     )
 
 
@@ -279,6 +293,19 @@ def _width(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Built:
+    """The rounded architecture and what it was built from."""
+
+    aim: Aim
+    backbone: Backbone
+    targets: Targets
+    widths: np.ndarray
+    architecture: Architecture
+    like: float
+    """The budget whose heads and d it has: the one whose optimal M is the aim's."""
+
+
 def _built(
     settings: Settings,
     laws: LawsFile,
@@ -288,24 +315,34 @@ def _built(
     model: LossModel,
     limits: Limits,
     fixed: Fixed,
-) -> tuple[Aim, Targets, np.ndarray, Architecture]:
+) -> _Built:
     """The architecture at the feasible width nearest to the wanted one that keeps the limits after rounding."""
-    tight = limits
+    tight, said = limits, constrained(limits, compute, optima, backbone, model).binding
     for _ in range(MOST_TRIES):
         aim = constrained(tight, compute, optima, backbone, model)
+        moved = not math.isclose(aim.flops_per_token, optima["flops_per_token"].value, rel_tol=1e-9)
+        like = _budget_of_size(laws, aim.flops_per_token, compute) if moved else compute
+        own = settings.backbone(settings.choose_scales(like)[0]) if moved else backbone
         targets = Targets.from_ratios(
-            backbone, flops_per_token=aim.flops_per_token, m_over_na=aim.m_over_na, n_over_na=aim.n_over_na
+            own, flops_per_token=aim.flops_per_token, m_over_na=aim.m_over_na, n_over_na=aim.n_over_na
         )
-        widths = feasible_widths(backbone, targets, settings.rules)
+        widths = feasible_widths(own, targets, settings.rules)
         if not len(widths):
-            raise no_feasible_width(backbone, targets, settings.rules)
-        wanted = _wanted_width(settings, laws, compute, optima, aim, widths, fixed)
+            raise no_feasible_width(own, targets, settings.rules)
+        wanted = _wanted_width(settings, laws, like, widths, fixed)
         over = math.inf
         for width in sorted(widths.tolist(), key=lambda one: abs(math.log(one / wanted))):
-            architecture = rounded(backbone, targets, width, settings.rules)
-            misses = _over(backbone, architecture, limits)
+            architecture = rounded(own, targets, width, settings.rules)
+            misses = _over(own, architecture, limits)
             if misses <= 1:
-                return replace(aim, binding=constrained(limits, compute, optima, backbone, model).binding), targets, widths, architecture
+                return _Built(
+                    aim=replace(aim, binding=said),
+                    backbone=own,
+                    targets=targets,
+                    widths=widths,
+                    architecture=architecture,
+                    like=like,
+                )
             over = min(over, misses)
         tight = replace(
             tight,
@@ -329,16 +366,8 @@ def _over(backbone: Backbone, architecture: Architecture, limits: Limits) -> flo
     return max((number / most for number, most in pairs if most is not None), default=0.0)
 
 
-def _wanted_width(
-    settings: Settings,
-    laws: LawsFile,
-    compute: float,
-    optima: Mapping[str, Quantity],
-    aim: Aim,
-    widths: np.ndarray,
-    fixed: Fixed,
-) -> float:
-    """d: the user's, the law's (at the budget whose optimal M the aim has), or the proxy's."""
+def _wanted_width(settings: Settings, laws: LawsFile, compute: float, widths: np.ndarray, fixed: Fixed) -> float:
+    """d: the user's, the law's, or the proxy's."""
     if fixed.hidden_size is not None:
         if fixed.hidden_size not in widths:
             near = widths[np.argmin(np.abs(widths - fixed.hidden_size))]
@@ -347,16 +376,14 @@ def _wanted_width(
                 f"{settings.rules.hidden_size_step} between {widths[0]} and {widths[-1]} are, the nearest is {near}"
             )
         return float(fixed.hidden_size)
-    moved = not math.isclose(aim.flops_per_token, optima["flops_per_token"].value, rel_tol=1e-9)
-    at = _budget_of_size(laws, aim.flops_per_token, compute) if moved else compute
-    found = read_off(laws, "hidden_size", ("hidden_size",), at)
+    found = read_off(laws, "hidden_size", ("hidden_size",), compute)
     if found is not None:
         return found.value
     return float(proxies_among(widths, np.array([0, len(widths)]), settings.rules)[0])
 
 
 def _notes(
-    laws: LawsFile, optima: Mapping[str, Quantity], backbone: Backbone, law_of_d: bool
+    laws: LawsFile, optima: Mapping[str, Quantity], backbone: Backbone, built: _Built, compute: float
 ) -> tuple[str, ...]:
     notes = []
     if laws.simulated:
@@ -368,8 +395,19 @@ def _notes(
             f"the published laws were found with N_e = 288, K = 8, S = 8192; here N_e = {backbone.num_experts}, K = {backbone.top_k}, "
             f"S = {backbone.seq_length}: that they hold is assumed"
         )
-    if not law_of_d and "hidden_size" in laws.missing and optima["hidden_size"].origin == DERIVED:
+    if optima["hidden_size"].origin == DERIVED and "hidden_size" in laws.missing:
         notes.append(f"no law of d: {laws.missing['hidden_size']}")
+    wanted, width = optima["hidden_size"].value, built.architecture.hidden_size
+    if built.like == compute and optima["hidden_size"].origin != DERIVED and abs(width / wanted - 1) > FAR:
+        notes.append(
+            f"the law asks for d = {wanted:.0f}, and {built.widths[0]} to {built.widths[-1]} are feasible with these M, N_a, N: d = "
+            f"{width} is the nearest"
+        )
+    if built.like != compute:
+        notes.append(
+            f"the limits move M to that of {budget_label(float(f'{built.like:.3g}'))} FLOPs: heads and d are taken from there, M/N_a, "
+            "N/N_a, learning rate and batch from the budget itself; that this holds away from the optimal M is assumed"
+        )
     return tuple(notes)
 
 

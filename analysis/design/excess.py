@@ -110,13 +110,9 @@ class LossModel:
             )
 
     def __call__(self, values: Mapping[str, float]) -> Excess | None:
-        """The sum over the quantities that have a curve (ends added); None where none has."""
-        if not self.penalties:
-            return None
-        total = NOTHING
-        for name, penalty in self.penalties.items():
-            total = total + penalty(values[name])
-        return total
+        """The sum over those of `values` that have a curve (ends added); None where none has."""
+        found = [penalty(values[name]) for name, penalty in self.penalties.items() if name in values]
+        return sum(found, NOTHING) if found else None
 
 
 def _shape(name: str, budgets: list[Budget], backbone: Backbone | None) -> Shape:

@@ -108,6 +108,7 @@ def document(
             **{name: number(value) for name, value in design.aim.values().items()},
             "tokens": number(design.scale.tokens),
             "binding": list(design.aim.binding),
+            "cost_of_limits": excess(design.cost_of_limits),
         },
         "architecture": asdict(design.architecture),
         "backbone": plain(design.backbone),

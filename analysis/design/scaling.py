@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.design.build import Design
-from analysis.design.text import LABELS, factor, percent
+from analysis.design.text import LABELS, factor
 from harness.files import write_atomically
 from harness.quantities import short
 from harness.scales import budget_label
@@ -40,7 +40,7 @@ def print_scaling(designs: Sequence[Design], where: str, console: Any) -> None:
     worst = max(design.extrapolation for design in designs)
     inside = "all inside the budgets" if worst <= 1 + 1e-9 else f"up to {factor(worst)} times beyond the budgets"
     console.print(f"Designs at {len(designs)} budgets by {where}: {inside} that they were measured at")
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("C", "out", "N_a", "N", "D", "d", "layers", "d_m", "heads", "rate", "batch", "loss"):
         table.add_column(name, justify="right", no_wrap=True)
     for design in designs:
@@ -53,13 +53,13 @@ def print_scaling(designs: Sequence[Design], where: str, console: Any) -> None:
             f"{a.num_dense_layers}+{a.num_moe_layers}",
             str(a.moe_ffn_hidden_size),
             f"{design.backbone.num_query_heads}x{design.backbone.head_dim}",
-            f"{training.learning_rate:.2g}",
+            f"{training.learning_rate:.1e}".replace("e-0", "e-"),
             str(training.global_batch_size),
-            "?" if design.excess is None else percent(design.excess).split(" ")[0],
+            "?" if design.excess is None else f"{100 * design.excess.value:.2f}%",
         )
     console.print(table)
     console.print(
-        "out: how far outside the laws' budgets; batch in sequences; loss: predicted above the laws' best (?: no loss curves)",
+        "out: how far outside the laws' budgets; batch in sequences; loss: predicted above the laws' best (?: no curves)",
     )
     for design in designs:
         for sentence in design.aim.binding:

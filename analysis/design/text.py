@@ -56,6 +56,8 @@ def print_design(design: Design, where: str, cluster: Cluster, console: Any) -> 
     line(_architecture(design))
     for sentence in design.aim.binding:
         line(f"limit: {sentence}")
+    if design.cost_of_limits is not None:
+        line(f"the limits cost {percent(design.cost_of_limits)} of loss, before rounding")
     line(_loss(design))
     line()
     line("What the numbers rest on", style="bold")
