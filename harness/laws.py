@@ -13,7 +13,7 @@ from harness.errors import ConfigError
 from harness.files import read_json
 
 SCHEMA = 2
-"""Newest version of the file that is read. In the first, a budget's optimum is a number; since the second, a mapping with its value."""
+"""Newest version of the file that is read. A budget's optimum is a number in the first, a mapping with its value since then."""
 
 FLOORS = {"m_over_na": 6.0}
 """Quantities whose power law is fitted above a bound, as ``<quantity>_minus_<bound>``."""

@@ -59,7 +59,10 @@ def main(config: DictConfig) -> int:
         hidden_size=None if config.hidden_size is None else _whole(config.hidden_size, "hidden_size", 1),
     )
     wish = Wish(
-        **{name: None if config[name] is None else _whole(config[name], name, 1) for name in ("stages", "tensor", "experts")}
+        **{
+            name: None if config[name] is None else _whole(config[name], name, 1)
+            for name in ("stages", "tensor", "experts")
+        }
     )
     laws = _read(path)
     where = "the published laws" if config.laws == PUBLISHED else str(path)
@@ -196,7 +199,9 @@ def _budgets(config: DictConfig) -> list[float] | None:
     """The budgets in FLOPs, rising; None where GPU-hours are given in their place."""
     if (config.compute is None) == (config.gpu_hours is None):
         both = "both are given" if config.compute is not None else "neither is given"
-        raise ConfigError(f"compute=<FLOPs> or gpu_hours=<hours> is wanted, and {both}: python -m analysis.design compute=1e22")
+        raise ConfigError(
+            f"compute=<FLOPs> or gpu_hours=<hours> is wanted, and {both}: python -m analysis.design compute=1e22"
+        )
     if config.compute is None:
         return None
     given = config.compute

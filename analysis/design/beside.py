@@ -49,8 +49,10 @@ def places(model: PublicModel, design: Design) -> list[str]:
     best, size = design.optima["m_over_na"], design.optima["flops_per_token"]
     ends = f" ({best.low:.3g} to {best.high:.3g})" if best.known else ""
     side = "above" if density > best.value else "below"
-    where = f"inside the interval of the law's {best.value:.3g}" if best.known and best.low <= density <= best.high else (
-        f"{side} the law's {best.value:.3g}"
+    where = (
+        f"inside the interval of the law's {best.value:.3g}"
+        if best.known and best.low <= density <= best.high
+        else (f"{side} the law's {best.value:.3g}")
     )
     said = [f"M/N_a {density:.3g} is {where}{ends} at this budget, S = {design.backbone.seq_length}"]
     if (penalty := design.model.penalties.get("m_over_na")) is not None:
@@ -59,7 +61,8 @@ def places(model: PublicModel, design: Design) -> list[str]:
     flat = [(end - 1) / (PAPER_MAX_N_OVER_NA - 1) for end in (FLAT_FROM, FLAT_TO)]
     inside = "inside" if flat[0] <= share <= flat[1] else "below" if share < flat[0] else "above"
     said.append(
-        f"N/N_a {expansion:.3g} is {share:.0%} of the way from 1 to the bound {model.max_n_over_na:.3g} of its {model.num_experts} "
+        f"N/N_a {expansion:.3g} is {share:.0%} of the way from 1 to the bound {model.max_n_over_na:.3g} of its "
+        f"{model.num_experts} "
         f"experts; {inside} the flat range of F.4 ({flat[0]:.0%} to {flat[1]:.0%} of the way)"
     )
     ratio = flops / size.value

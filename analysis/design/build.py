@@ -16,7 +16,6 @@ from analysis.design.constraints import Aim, Limits, constrained
 from analysis.design.excess import COMPONENTS, Excess, LossModel
 from analysis.design.optimum import (
     DERIVED,
-    NAN,
     RULE,
     Quantity,
     combined,
@@ -26,7 +25,7 @@ from analysis.design.optimum import (
     needed,
     read_off,
 )
-from analysis.laws.records import LawsFile
+from analysis.laws.records import NAN, LawsFile
 from harness.accounting import count, score_flops
 from harness.architecture import Architecture, Backbone
 from harness.errors import ConfigError, InfeasibleError
@@ -122,7 +121,9 @@ def optima_at(
     expansion = (
         n_over_na_at(laws, where, backbone, compute) if fixed.n_over_na is None else given(fixed.n_over_na, "n_over_na")
     )
-    active = combined(size.value / density.value, [(size, 1), (density, -1)], _from("M / (M/N_a)", M=size, density=density))
+    active = combined(
+        size.value / density.value, [(size, 1), (density, -1)], _from("M / (M/N_a)", M=size, density=density)
+    )
     total = combined(
         active.value * expansion.value,
         [(size, 1), (density, -1), (expansion, 1)],
@@ -150,7 +151,13 @@ def optima_at(
 
 
 def design(
-    settings: Settings, laws: LawsFile, where: str, compute: float, *, limits: Limits | None = None, fixed: Fixed | None = None
+    settings: Settings,
+    laws: LawsFile,
+    where: str,
+    compute: float,
+    *,
+    limits: Limits | None = None,
+    fixed: Fixed | None = None,
 ) -> Design:
     """The architecture that `laws` (read from `where`) recommend at `compute` FLOPs, within `limits`.
 
@@ -191,8 +198,7 @@ def design(
         hidden_size=built.architecture.hidden_size,
         seed=settings.first_seed,
     )
-    experiment = Experiment(
-        backbone=backbone, architecture=built.architecture, training=training, data=settings.data)
+    experiment = Experiment(backbone=backbone, architecture=built.architecture, training=training, data=settings.data)
     counts = experiment.counts
     placed, price, problem = _placed(settings, experiment)
     return Design(
@@ -222,7 +228,9 @@ def design(
 
 def _from(formula: str, **parts: Quantity) -> str:
     """A formula, and which of its parts have no interval to pass on."""
-    silent = [{"density": "M/N_a", "expansion": "N/N_a"}.get(name, name) for name, part in parts.items() if not part.known]
+    silent = [
+        {"density": "M/N_a", "expansion": "N/N_a"}.get(name, name) for name, part in parts.items() if not part.known
+    ]
     return formula + (f"; without the unknown uncertainty of {' and '.join(silent)}" if silent else "")
 
 
@@ -353,7 +361,8 @@ def _built(
             },
         )
     raise InfeasibleError(
-        f"no rounded architecture keeps max_active_params={limits.max_active_params}, max_total_params={limits.max_total_params}: "
+        f"no rounded architecture keeps max_active_params={limits.max_active_params}, "
+        f"max_total_params={limits.max_total_params}: "
         f"the nearest is {over:.3f} times over; allow that much more, or finer steps (rules.hidden_size_step, "
         "rules.moe_ffn_hidden_size_step)"
     )
@@ -392,7 +401,8 @@ def _notes(
     paper = (backbone.num_experts, backbone.top_k, backbone.seq_length) == (288, 8, 8192)
     if published and not paper:
         notes.append(
-            f"the published laws were found with N_e = 288, K = 8, S = 8192; here N_e = {backbone.num_experts}, K = {backbone.top_k}, "
+            f"the published laws were found with N_e = 288, K = 8, S = 8192; here N_e = {backbone.num_experts}, K "
+            f"= {backbone.top_k}, "
             f"S = {backbone.seq_length}: that they hold is assumed"
         )
     if optima["hidden_size"].origin == DERIVED and "hidden_size" in laws.missing:
@@ -400,19 +410,21 @@ def _notes(
     wanted, width = optima["hidden_size"].value, built.architecture.hidden_size
     if built.like == compute and optima["hidden_size"].origin != DERIVED and abs(width / wanted - 1) > FAR:
         notes.append(
-            f"the law asks for d = {wanted:.0f}, and {built.widths[0]} to {built.widths[-1]} are feasible with these M, N_a, N: d = "
+            f"the law asks for d = {wanted:.0f}, and {built.widths[0]} to {built.widths[-1]} are feasible with "
+            f"these M, N_a, N: d = "
             f"{width} is the nearest"
         )
     if built.like != compute:
         notes.append(
-            f"the limits move M to that of {budget_label(float(f'{built.like:.3g}'))} FLOPs: heads and d are taken from there, M/N_a, "
+            f"the limits move M to that of {budget_label(float(f'{built.like:.3g}'))} FLOPs: heads and d are "
+            f"taken from there, M/N_a, "
             "N/N_a, learning rate and batch from the budget itself; that this holds away from the optimal M is assumed"
         )
     return tuple(notes)
 
 
 def settings_of(config: Any) -> Settings:
-    """The harness's settings from configs/design.yaml: its laws fill no gap in the table here, as this command reads them itself."""
+    """The harness's settings from configs/design.yaml; the laws are read by this command, and fill no gap in the table here."""
     from omegaconf import open_dict
 
     with open_dict(config):

@@ -1,9 +1,9 @@
 """What limits a design, and where it moves the targets: M, M/N_a and N/N_a from the laws' optimum to what is allowed.
 
-A fixed D (``tokens=``, or ``overtraining=`` times the optimal D) fixes M = C / D. A limit of active parameters is met by a smaller
-M on more tokens, or, where D is fixed, by a larger M/N_a. A limit of total parameters is met by a smaller N/N_a, a smaller M, or
-both: what costs least by the loss curves; without curves N/N_a first goes down to the end of the range in which the paper
-finds the loss flat (18, Appendix F.4), then M. Fixed N_e, K and S are the backbone's.
+A fixed D (``tokens=``, or ``overtraining=`` times the optimal D) fixes M = C / D. A limit of active parameters is met by a
+smaller M on more tokens, or, where D is fixed, by a larger M/N_a. A limit of total parameters is met by a smaller N/N_a, a
+smaller M, or both: what costs least by the loss curves; without curves N/N_a first goes down to the end of the range in
+which the paper finds the loss flat (18, Appendix F.4), then M. Fixed N_e, K and S are the backbone's.
 """
 
 import math
@@ -85,7 +85,11 @@ def constrained(
     Raises:
         InfeasibleError: none does; with by how much the nearest misses.
     """
-    best = Aim(**{name: optima[name].value for name in ("flops_per_token", "m_over_na", "n_over_na")})
+    best = Aim(
+        flops_per_token=optima["flops_per_token"].value,
+        m_over_na=optima["m_over_na"].value,
+        n_over_na=optima["n_over_na"].value,
+    )
     aim = best
     tokens = limits.tokens
     if limits.overtraining is not None:
@@ -123,7 +127,8 @@ def _fewer_total(aim: Aim, most: float, backbone: Backbone, model: LossModel) ->
         if expansion < LEAST_N_OVER_NA:
             raise InfeasibleError(
                 f"max_total_params={most:g} cannot be reached: D is fixed, so M = {aim.flops_per_token:.4g} and N_a = "
-                f"{aim.active_params:.4g}, and N is at least {LEAST_N_OVER_NA:g} N_a, {aim.active_params * LEAST_N_OVER_NA / most:.3g} "
+                f"{aim.active_params:.4g}, and N is at least {LEAST_N_OVER_NA:g} N_a, "
+                f"{aim.active_params * LEAST_N_OVER_NA / most:.3g} "
                 "times the limit; allow as many, more tokens, or a smaller budget"
             )
         return _bound(replace(aim, n_over_na=expansion), f"{said}: as D is fixed, a smaller N/N_a = {expansion:.4g}")
@@ -131,17 +136,19 @@ def _fewer_total(aim: Aim, most: float, backbone: Backbone, model: LossModel) ->
         least = max(LEAST_N_OVER_NA, min(aim.n_over_na, most / aim.active_params))
         tried = [_at_limit(aim, most, float(ratio)) for ratio in np.geomspace(least, aim.n_over_na, 200)]
         cost = [
-            model.penalties["flops_per_token"](one.flops_per_token).value + model.penalties["n_over_na"](one.n_over_na).value
+            model.penalties["flops_per_token"](one.flops_per_token).value
+            + model.penalties["n_over_na"](one.n_over_na).value
             for one in tried
         ]
         moved, how = tried[int(np.argmin(cost))], "the cheapest by the loss curves"
     else:
         flat = 1 + (FLAT_FROM - 1) * (backbone.max_n_over_na - 1) / (PAPER_MAX_N_OVER_NA - 1)
         ratio = max(min(flat, aim.n_over_na), min(aim.n_over_na, most / aim.active_params))
-        moved, how = _at_limit(aim, most, ratio), f"without loss curves: N/N_a to {flat:.3g} first, where F.4 finds the loss flat"
-    return _bound(
-        moved, f"{said}: N/N_a = {moved.n_over_na:.4g} and M = {short(moved.flops_per_token)}, {how}"
-    )
+        moved, how = (
+            _at_limit(aim, most, ratio),
+            f"without loss curves: N/N_a to {flat:.3g} first, where F.4 finds the loss flat",
+        )
+    return _bound(moved, f"{said}: N/N_a = {moved.n_over_na:.4g} and M = {short(moved.flops_per_token)}, {how}")
 
 
 def _at_limit(aim: Aim, most: float, n_over_na: float) -> Aim:

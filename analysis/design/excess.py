@@ -75,9 +75,7 @@ class Penalty:
         least, most = min(heights), max(heights)
         if best.known and best.low <= x <= best.high:
             least = 0.0
-        low, high = (
-            end if math.isfinite(end) else self.stiffness for end in (self.stiffness_low, self.stiffness_high)
-        )
+        low, high = (end if math.isfinite(end) else self.stiffness for end in (self.stiffness_low, self.stiffness_high))
         return Excess(value=value, low=low * least, high=high * most)
 
 
@@ -90,9 +88,9 @@ class LossModel:
         self.missing: list[str] = []
         for name, law_id in COMPONENTS.items():
             law = laws.law(law_id)
-            budgets = [
-                budget for budget in law.per_budget if budget.resolved and budget.curve is not None
-            ] if law else []
+            budgets = (
+                [budget for budget in law.per_budget if budget.resolved and budget.curve is not None] if law else []
+            )
             shape = _shape(name, budgets, backbone)
             found = [pair for budget in budgets if (pair := _stiffness(budget, _shape(name, budgets, None)))]
             if not found or name not in optima:
@@ -123,7 +121,9 @@ def _shape(name: str, budgets: list[Budget], backbone: Backbone | None) -> Shape
         return lambda x, best: (x - best) ** 2 / (x - MIN_M_OVER_NA) if x > MIN_M_OVER_NA else -1.0
     if name == "hidden_size":
         return lambda x, best: (x / best - 1) ** 2
-    ceilings = [budget.curve.constants["ceiling"] for budget in budgets if budget.curve and "ceiling" in budget.curve.constants]
+    ceilings = [
+        budget.curve.constants["ceiling"] for budget in budgets if budget.curve and "ceiling" in budget.curve.constants
+    ]
     bound = backbone.max_n_over_na if backbone else ceilings[0] if ceilings else math.inf
     # in units of the way from 1 to the bound, so that it means the same on another backbone
     return lambda x, best: (x - best) ** 2 / ((x - 1) * (bound - x)) if 1 < x < bound else -1.0

@@ -57,9 +57,7 @@ def sweep_options(
 
 
 def _row(scale: Scale) -> str:
-    values = {
-        name: value for name, value in asdict(scale).items() if name != "extrapolated"
-    }
+    values = {name: value for name, value in asdict(scale).items() if name != "extrapolated"}
     return "{" + ",".join(f"{name}:{_number(value)}" for name, value in values.items()) + "}"
 
 

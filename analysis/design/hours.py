@@ -25,7 +25,8 @@ def budget_for(hours: float, settings: Settings, design: Callable[[float], Desig
         found = design(compute)
         if found.estimate is None:
             raise ConfigError(
-                f"gpu_hours={hours:g}: at {compute:.3g} FLOPs no layout holds the model, so that there is no bill: {found.no_layout}"
+                f"gpu_hours={hours:g}: at {compute:.3g} FLOPs no layout holds the model, so that there is no "
+                f"bill: {found.no_layout}"
             )
         return found.estimate.gpu_hours
 

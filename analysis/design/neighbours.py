@@ -1,9 +1,10 @@
 """Hardware-friendly architectures near a design: what each costs in predicted loss and wins in predicted throughput.
 
 Candidates are all combinations of a width d that is a multiple of 128 or 256, an expert width d_m that is a multiple of 64 or
-128 (the rules' own steps where no such model is feasible), and a number of layers (the design's, or the nearest that divide into pipeline stages),
-solved by Eq. 3 at the design's M and rounded. Their loss is priced by the realised M, M/N_a, N/N_a and d. Where tensor or expert
-parallelism needs other heads or another number of experts, the backbone changes at the same targets, which no law here prices.
+128 (the rules' own steps where no such model is feasible), and a number of layers (the design's, or the nearest that divide
+into pipeline stages), solved by Eq. 3 at the design's M and rounded. Their loss is priced by the realised M, M/N_a, N/N_a and
+d. Where tensor or expert parallelism needs other heads or another number of experts, the backbone changes at the same
+targets, which no law here prices.
 """
 
 from collections.abc import Iterator
@@ -173,7 +174,7 @@ def _densities(design: Design, backbone: Backbone, wish: Wish) -> list[float]:
     if stages == 1 and backbone == design.backbone:
         return [own]
     share = score_flops(backbone, 1) / design.aim.flops_per_token
-    wanted = {below for below in _around(layers, stages)}
+    wanted = set(_around(layers, stages))
     ratios = [6 / (1 - count * share) for count in sorted(wanted) if count * share < 1]
     return ([own] if layers % stages == 0 else []) + ratios
 

@@ -55,9 +55,7 @@ class Quantity:
     def mapped(self, change: Callable[[float], float], basis: str) -> "Quantity":
         """The number and both ends through a monotone function."""
         ends = sorted((change(self.low), change(self.high))) if self.known else (NAN, NAN)
-        return replace(
-            self, value=change(self.value), low=ends[0], high=ends[1], origin=DERIVED, basis=basis
-        )
+        return replace(self, value=change(self.value), low=ends[0], high=ends[1], origin=DERIVED, basis=basis)
 
 
 def given(value: float, option: str) -> Quantity:
@@ -87,7 +85,9 @@ def combined(value: float, parts: Sequence[tuple[Quantity, int]], basis: str) ->
     )
 
 
-def read_off(laws: LawsFile, law_id: str, names: Sequence[str], compute: float, *, main: bool = True) -> Quantity | None:
+def read_off(
+    laws: LawsFile, law_id: str, names: Sequence[str], compute: float, *, main: bool = True
+) -> Quantity | None:
     """The quantity at `compute` FLOPs: the first of the relations `names` that the law has; None where it says nothing.
 
     `main`: whether the quantity is the law's abscissa, so that its budgets' own optima are of it.
@@ -163,7 +163,8 @@ def m_over_na_at(laws: LawsFile, where: str, compute: float) -> Quantity:
         there = _crossing(relation, MIN_M_OVER_NA) if relation else NAN
         raise InfeasibleError(
             f"the law of M/N_a in {where} reads {found.value:.4g} at {budget_label(compute)}, and M/N_a is always above "
-            f"{MIN_M_OVER_NA:g}: it passes {MIN_M_OVER_NA:g} at {there:.3g} FLOPs. Give m_over_na=<number above 6>, or refit with "
+            f"{MIN_M_OVER_NA:g}: it passes {MIN_M_OVER_NA:g} at {there:.3g} FLOPs. Give m_over_na=<number above "
+            f"6>, or refit with "
             "this version, whose law is of M/N_a - 6"
         )
     return replace(found, low=max(found.low, MIN_M_OVER_NA * (1 + 1e-6))) if found.known else found

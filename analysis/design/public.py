@@ -4,8 +4,9 @@
 
 Read are the families that write their experts as Mixtral, Qwen-MoE, OLMoE, DeepSeek (also Kimi) and GLM-4.5 do; attention
 is multi-head, grouped-query, or latent (MLA), whose low-rank projections are counted as they are. The paper's N_a and N
-leave out embeddings, routers and norms; `all_params` and `all_active_params` count them, as makers mostly do. Layers for predicting
-further tokens (MTP) belong to neither. tests/analysis/design/test_public.py holds ten models against their makers' numbers.
+leave out embeddings, routers and norms; `all_params` and `all_active_params` count them, as makers mostly do. Layers for
+predicting further tokens (MTP) belong to neither. tests/analysis/design/test_public.py holds twelve models against their
+makers' numbers.
 """
 
 from dataclasses import dataclass
@@ -96,7 +97,8 @@ def read_model(path: Path) -> PublicModel:
     config = read_json(path)
     if not isinstance(config, dict):
         raise ConfigError(
-            f"compare={path}: {'no JSON object' if path.exists() else 'it does not exist'}; a config.json of Hugging Face is wanted"
+            f"compare={path}: {'no JSON object' if path.exists() else 'it does not exist'}; a config.json of "
+            f"Hugging Face is wanted"
         )
     name = path.parent.name if path.stem == "config" and path.parent.name else path.stem
     return model_of(name, config.get("text_config") or config, str(path))
@@ -122,7 +124,9 @@ def model_of(name: str, config: dict[str, Any], where: str) -> PublicModel:
 
     experts = number(*EXPERTS, default=0)
     if experts < 2:
-        raise ConfigError(f"compare={where}: a dense model (none of {', '.join(EXPERTS)}): a Mixture of Experts is wanted")
+        raise ConfigError(
+            f"compare={where}: a dense model (none of {', '.join(EXPERTS)}): a Mixture of Experts is wanted"
+        )
     d, layers = number("hidden_size"), number("num_hidden_layers")
     width = number("moe_intermediate_size", "intermediate_size")
     dense = _dense_layers(config, layers, number)

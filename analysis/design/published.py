@@ -60,7 +60,8 @@ def published() -> LawsFile:
         laws=(_classical(), _rank(), _n_over_na(), _m_over_na(), _learning_rate(), _batch_size()),
         missing={
             "hidden_size": "the law of d and its band are printed only in Figure 6(b)",
-            "width_ratio": "the losses of Appendix E are printed only in Figures 9 to 11; it states a best (K+1) d_m / d of 3.0 to 3.5",
+            "width_ratio": "the losses of Appendix E are printed only in Figures 9 to 11; it states a best (K+1) "
+            "d_m / d of 3.0 to 3.5",
         },
         noise={},
     )
@@ -148,7 +149,8 @@ def _rank() -> Law:
 
 def _n_over_na() -> Law:
     chosen = [
-        f"the paper then chose {choice} (F.4); its tables 16 to 21 have {'21.985' if compute == 1e18 else '22.015' if compute == 3e18 else '22'}"
+        f"the paper then chose {choice} (F.4); its tables 16 to 21 have "
+        f"{'21.985' if compute == 1e18 else '22.015' if compute == 3e18 else '22'}"
         for compute, choice in zip(BUDGETS, N_OVER_NA_CHOSEN, strict=True)
     ]
     return Law(

@@ -12,7 +12,16 @@ from harness.files import write_atomically
 from harness.quantities import short
 from harness.scales import budget_label
 
-PANELS = ("flops_per_token", "tokens", "m_over_na", "active_params", "n_over_na", "total_params", "hidden_size", "num_layers")
+PANELS = (
+    "flops_per_token",
+    "tokens",
+    "m_over_na",
+    "active_params",
+    "n_over_na",
+    "total_params",
+    "hidden_size",
+    "num_layers",
+)
 """Of the figure."""
 
 

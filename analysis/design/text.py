@@ -139,9 +139,11 @@ def _architecture(design: Design) -> str:
     a, b, t = design.architecture, design.backbone, design.experiment.training
     return (
         f"d {a.hidden_size}; {a.num_layers} layers: {a.num_dense_layers} dense (FFN {a.ffn_hidden_size}), {a.num_moe_layers} MoE "
-        f"(experts {a.moe_ffn_hidden_size} wide); {b.num_experts} routed experts, {b.top_k} chosen, {b.num_shared_experts} shared; "
+        f"(experts {a.moe_ffn_hidden_size} wide); {b.num_experts} routed experts, {b.top_k} chosen, "
+        f"{b.num_shared_experts} shared; "
         f"{b.num_query_heads} query and {b.num_kv_heads} key/value heads of {b.head_dim}; S {b.seq_length}\n"
-        f"{t.train_iters:,} steps of {t.global_batch_size} sequences; WSD: warm-up {t.warmup_iters:,} steps, decay {t.decay_iters:,} "
+        f"{t.train_iters:,} steps of {t.global_batch_size} sequences; WSD: warm-up {t.warmup_iters:,} steps, "
+        f"decay {t.decay_iters:,} "
         f"({t.decay_style}), peak learning rate {t.learning_rate:g}, to {t.min_learning_rate:g}"
     )
 
@@ -151,7 +153,8 @@ def _loss(design: Design) -> str:
     if design.excess is None:
         return (
             "Predicted loss above the laws' best: not known, as these laws have no loss curves. By the definition of the paper's "
-            "near-optimal bands it is at most 0.1% each where M/N_a and d lie inside them, but their edges are printed only in figures; "
+            "near-optimal bands it is at most 0.1% each where M/N_a and d lie inside them, but their edges are "
+            "printed only in figures; "
             "over N/N_a from 18 to 25 the loss changes by less than 1% (F.4)."
         )
     missing = [UNPRICED[name] for name in design.model.missing]
@@ -163,7 +166,11 @@ def percent(excess: Excess) -> str:
     """+0.031% (0.011 to 0.064)."""
     if not math.isfinite(excess.value):
         return "outside the curves"
-    ends = f" ({100 * excess.low:.3f} to {100 * excess.high:.3f})" if math.isfinite(excess.low) else " (interval not known)"
+    ends = (
+        f" ({100 * excess.low:.3f} to {100 * excess.high:.3f})"
+        if math.isfinite(excess.low)
+        else " (interval not known)"
+    )
     return f"+{100 * excess.value:.3f}%{ends}"
 
 
@@ -177,7 +184,9 @@ def _cost(design: Design, cluster: Cluster) -> str:
         return f"{line}\nNo layout on cluster {cluster.name}: {design.no_layout}"
     price = design.estimate
     money = "" if price.cost is None else f", {price.cost:,.0f} in money"
-    memory = "" if price.memory is None else f"; {gigabytes(price.memory.total)} of {gigabytes(cluster.gpu_memory)} a GPU"
+    memory = (
+        "" if price.memory is None else f"; {gigabytes(price.memory.total)} of {gigabytes(cluster.gpu_memory)} a GPU"
+    )
     return (
         f"{line}\nOn cluster {cluster.name} (MFU {cluster.mfu:g} assumed): {price.gpu_hours:,.0f} GPU-hours{money}, "
         f"{duration(price.seconds)} on {design.layout}{memory}; a checkpoint has {gigabytes(price.checkpoint_bytes)}. "
@@ -218,10 +227,12 @@ def print_neighbours(found: Sequence[Neighbour], design: Design, console: Any) -
         (
             "loss: predicted above the laws' best, from the fitted curves. "
             if priced
-            else "off by: the largest deviation of d, M, M/N_a, N/N_a from the design's targets; what that costs in loss is not known "
-            "without loss curves: at most 0.1% each inside the paper's bands of M/N_a and d (edges unprinted), less than 1% for N/N_a "
+            else "off by: the largest deviation of d, M, M/N_a, N/N_a from the design's targets; what that costs in "
+            "loss is not known "
+            "without loss curves: at most 0.1% each inside the paper's bands of M/N_a and d (edges unprinted), "
+            "less than 1% for N/N_a "
             "from 18 to 25. "
         )
-        + "speed: at which the budget is spent, against the design's architecture, by a roofline with tiles of 128 (nothing measured)."
-        + (" What of the backbone is changed is not priced." if changed else ""),
+        + "speed: at which the budget is spent, against the design's architecture, by a roofline with tiles of 128 "
+        "(nothing measured)." + (" What of the backbone is changed is not priced." if changed else ""),
     )

@@ -12,9 +12,9 @@ import sys
 from typing import Any
 
 SHOWN = (
-    "num_layers", "hidden_size", "ffn_hidden_size", "moe_ffn_hidden_size", "num_attention_heads", "num_query_groups", "kv_channels",
-    "seq_length", "num_experts", "moe_router_topk", "train_iters", "global_batch_size", "micro_batch_size", "lr", "lr_decay_style",
-    "tensor_model_parallel_size", "pipeline_model_parallel_size", "expert_model_parallel_size",
+    "num_layers", "hidden_size", "ffn_hidden_size", "moe_ffn_hidden_size", "num_attention_heads", "num_query_groups",
+    "kv_channels", "seq_length", "num_experts", "moe_router_topk", "train_iters", "global_batch_size", "micro_batch_size",
+    "lr", "lr_decay_style", "tensor_model_parallel_size", "pipeline_model_parallel_size", "expert_model_parallel_size",
 )  # fmt: skip
 """Arguments that are given back."""
 
