@@ -64,11 +64,13 @@ def main(config: DictConfig) -> int:
             for name in ("stages", "tensor", "experts")
         }
     )
-    laws = _read(path)
+    from harness.measured import read_measurements
+
+    laws, measured = _read(path), read_measurements(Path(cli.text(config.root, "root")))
     where = "the published laws" if config.laws == PUBLISHED else str(path)
 
     def at(compute: float) -> "Design":
-        return design(settings, laws, where, compute, limits=limits, fixed=fixed)
+        return design(settings, laws, where, compute, limits=limits, fixed=fixed, measured=measured)
 
     if budgets is None:
         from analysis.design.hours import budget_for

@@ -3,16 +3,13 @@
 from typing import Any
 
 from analysis.design.build import Design
-from analysis.design.constraints import FLAT_FROM
+from analysis.design.constraints import FLAT_FROM, FLAT_TO
 from analysis.design.export import excess
 from analysis.design.optimum import PAPER_MAX_N_OVER_NA
 from analysis.design.public import PublicModel
 from analysis.design.text import percent
 from harness.quantities import short
 from harness.scales import budget_label
-
-FLAT_TO = 25.0
-"""Upper end of the range of N/N_a over which the loss changes by less than 1% (F.4)."""
 
 
 def comparison(model: PublicModel, design: Design) -> dict[str, Any]:

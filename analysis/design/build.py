@@ -30,6 +30,7 @@ from harness.accounting import count, score_flops
 from harness.architecture import Architecture, Backbone
 from harness.errors import ConfigError, InfeasibleError
 from harness.experiment import Experiment
+from harness.measured import Measurements
 from harness.resources import Estimate, Layout, estimate, layout
 from harness.scales import Scale, budget_label
 from harness.settings import Settings
@@ -81,6 +82,8 @@ class Design:
     model: LossModel
     layout: Layout | None
     estimate: Estimate | None
+    published: bool = False
+    """Whether the laws are printed ones, without runs."""
     no_layout: str = ""
     """Why there is no layout."""
     notes: tuple[str, ...] = ()
@@ -158,8 +161,11 @@ def design(
     *,
     limits: Limits | None = None,
     fixed: Fixed | None = None,
+    measured: Measurements | None = None,
 ) -> Design:
     """The architecture that `laws` (read from `where`) recommend at `compute` FLOPs, within `limits`.
+
+    `measured`: throughput of finished runs, for the bill; without like ones it rests on the cluster's assumed MFU.
 
     Raises:
         ConfigError: a law that is needed is missing, or a number of the user's cannot be used.
@@ -200,7 +206,7 @@ def design(
     )
     experiment = Experiment(backbone=backbone, architecture=built.architecture, training=training, data=settings.data)
     counts = experiment.counts
-    placed, price, problem = _placed(settings, experiment)
+    placed, price, problem = _placed(settings, experiment, measured)
     return Design(
         compute=compute,
         optima=optima,
@@ -222,6 +228,7 @@ def design(
         layout=placed,
         estimate=price,
         no_layout=problem,
+        published=any(law.source for law in laws.laws),
         notes=_notes(laws, optima, backbone, built, compute),
     )
 
@@ -234,12 +241,14 @@ def _from(formula: str, **parts: Quantity) -> str:
     return formula + (f"; without the unknown uncertainty of {' and '.join(silent)}" if silent else "")
 
 
-def _placed(settings: Settings, experiment: Experiment) -> tuple[Layout | None, Estimate | None, str]:
+def _placed(
+    settings: Settings, experiment: Experiment, measured: Measurements | None
+) -> tuple[Layout | None, Estimate | None, str]:
     try:
         found = layout(experiment, settings.cluster)
     except ConfigError as error:
         return None, None, str(error)
-    return found, estimate(experiment, experiment.counts, found, settings.cluster), ""
+    return found, estimate(experiment, experiment.counts, found, settings.cluster, measured), ""
 
 
 def _budget_of_size(laws: LawsFile, flops: float, compute: float) -> float:
@@ -414,6 +423,13 @@ def _notes(
             f"these M, N_a, N: d = "
             f"{width} is the nearest"
         )
+    reach, moved = _reach(laws), abs(math.log(built.aim.flops_per_token / optima["flops_per_token"].value))
+    if reach is not None and moved > reach:
+        notes.append(
+            f"the loss curves of M were fitted within {math.exp(reach):.2g} times the optimum, and here M is "
+            f"{math.exp(moved):.2g} times "
+            "off: what it costs is extrapolated"
+        )
     if built.like != compute:
         notes.append(
             f"the limits move M to that of {budget_label(float(f'{built.like:.3g}'))} FLOPs: heads and d are "
@@ -421,6 +437,19 @@ def _notes(
             "N/N_a, learning rate and batch from the budget itself; that this holds away from the optimal M is assumed"
         )
     return tuple(notes)
+
+
+def _reach(laws: LawsFile) -> float | None:
+    """How far from the optimum, in ln M, the curves of M have runs at most; None without curves."""
+    law = laws.law("classical")
+    ratios = [
+        abs(math.log(end / budget.optimum.value))
+        for budget in (law.per_budget if law else ())
+        if budget.resolved and budget.curve is not None
+        for end in budget.sampled
+        if math.isfinite(end)
+    ]
+    return max(ratios, default=None)
 
 
 def settings_of(config: Any) -> Settings:

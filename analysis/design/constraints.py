@@ -18,8 +18,8 @@ from harness.architecture import Backbone
 from harness.errors import ConfigError, InfeasibleError
 from harness.quantities import short
 
-FLAT_FROM = 18.0
-"""Lower end of the range of N/N_a over which the loss changes by less than 1% (F.4), on the paper's backbone."""
+FLAT_FROM, FLAT_TO = 18.0, 25.0
+"""Range of N/N_a over which the loss changes by less than 1% (F.4), on the paper's backbone."""
 
 LEAST_N_OVER_NA = 1.05
 """Nearer to 1 hardly any expert is idle, and no width is feasible."""

@@ -174,9 +174,9 @@ def _densities(design: Design, backbone: Backbone, wish: Wish) -> list[float]:
     if stages == 1 and backbone == design.backbone:
         return [own]
     share = score_flops(backbone, 1) / design.aim.flops_per_token
-    wanted = set(_around(layers, stages))
-    ratios = [6 / (1 - count * share) for count in sorted(wanted) if count * share < 1]
-    return ([own] if layers % stages == 0 else []) + ratios
+    divides = layers % stages == 0
+    wanted = (layers - stages, layers + stages) if divides else _around(layers, stages)
+    return ([own] if divides else []) + [6 / (1 - number * share) for number in wanted if 0 < number * share < 1]
 
 
 def _steps(

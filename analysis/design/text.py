@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.design.build import Design
+from analysis.design.constraints import FLAT_FROM, FLAT_TO
 from analysis.design.excess import Excess
 from analysis.design.neighbours import Neighbour
-from analysis.design.optimum import GIVEN, HELD, LAW, MEASURED, Quantity
+from analysis.design.optimum import GIVEN, HELD, LAW, MEASURED, PAPER_MAX_N_OVER_NA, Quantity
 from harness.cluster import Cluster
 from harness.quantities import duration, gigabytes, short
 from harness.scales import budget_label
@@ -151,15 +152,27 @@ def _architecture(design: Design) -> str:
 def _loss(design: Design) -> str:
     """The predicted excess, or what the band's definition says without curves."""
     if design.excess is None:
-        return (
-            "Predicted loss above the laws' best: not known, as these laws have no loss curves. By the definition of the paper's "
-            "near-optimal bands it is at most 0.1% each where M/N_a and d lie inside them, but their edges are "
-            "printed only in figures; "
-            "over N/N_a from 18 to 25 the loss changes by less than 1% (F.4)."
-        )
+        said = "Predicted loss above the laws' best: not known, as these laws have no loss curves."
+        return f"{said} {_bands(design)}" if design.published else said
     missing = [UNPRICED[name] for name in design.model.missing]
     without = f" (without {' and '.join(missing)}, which have no curve)" if missing else ""
     return f"Predicted loss above the laws' best: {percent(design.excess)}{without}"
+
+
+def _bands(design: Design) -> str:
+    """What the paper's bands say of the built architecture."""
+    share = (design.experiment.counts.n_over_na - 1) / (design.backbone.max_n_over_na - 1)
+    inside = all(
+        side * (share - (end - 1) / (PAPER_MAX_N_OVER_NA - 1)) >= 0 for side, end in ((1, FLAT_FROM), (-1, FLAT_TO))
+    )
+    expansion = f"N/N_a {'is inside' if inside else 'is outside'} the range of {FLAT_FROM:g} to {FLAT_TO:g}" + (
+        ", over which it changes by less than 1% (F.4)" if inside else " for which F.4 states less than 1%"
+    )
+    return (
+        "By the definition of the paper's near-optimal bands it is at most 0.1% each where M/N_a and d lie "
+        "inside them, but their "
+        f"edges are printed only in figures; {expansion}."
+    )
 
 
 def percent(excess: Excess) -> str:
@@ -183,12 +196,13 @@ def _cost(design: Design, cluster: Cluster) -> str:
     if design.layout is None or design.estimate is None:
         return f"{line}\nNo layout on cluster {cluster.name}: {design.no_layout}"
     price = design.estimate
+    basis = f"measured on {price.measured_on} like runs" if price.measured_on else f"MFU {cluster.mfu:g} assumed"
     money = "" if price.cost is None else f", {price.cost:,.0f} in money"
     memory = (
         "" if price.memory is None else f"; {gigabytes(price.memory.total)} of {gigabytes(cluster.gpu_memory)} a GPU"
     )
     return (
-        f"{line}\nOn cluster {cluster.name} (MFU {cluster.mfu:g} assumed): {price.gpu_hours:,.0f} GPU-hours{money}, "
+        f"{line}\nOn cluster {cluster.name} ({basis}): {price.gpu_hours:,.0f} GPU-hours{money}, "
         f"{duration(price.seconds)} on {design.layout}{memory}; a checkpoint has {gigabytes(price.checkpoint_bytes)}. "
         "This is the smallest layout that fits: cluster.layout.gpus= asks for more."
     )
