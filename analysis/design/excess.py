@@ -19,7 +19,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.design.optimum import Quantity
-from analysis.fitting import fit_power_law
 from analysis.laws.records import NAN, Budget, LawsFile
 from harness.architecture import Backbone
 from harness.equations import MIN_M_OVER_NA
@@ -84,6 +83,8 @@ class LossModel:
 
     def __init__(self, laws: LawsFile, backbone: Backbone, compute: float, optima: Mapping[str, Quantity]):
         """`optima`: the laws' recommendation at `compute`, by the names of `COMPONENTS`."""
+        from analysis.fitting import fit_power_law  # starts slowly, and published laws do not need it
+
         self.penalties: dict[str, Penalty] = {}
         self.missing: list[str] = []
         for name, law_id in COMPONENTS.items():
