@@ -135,8 +135,10 @@ def _bases(design: Design) -> Any:
         grid.add_row(", ".join(names), basis)
     heads = "row of the backbone's table of budgets"
     if design.scale.extrapolated:
-        heads = "width law through the backbone's table of budgets, rounded to a power of two (harness/scales.py); no law
-        prices them"
+        heads = (
+            "width law through the backbone's table of budgets, rounded to a power of two (harness/scales.py); no law prices "
+            "them"
+        )
     grid.add_row("heads", heads)
     grid.add_row("schedule", "configs/training: the paper states WSD without the lengths of its phases")
     return grid
