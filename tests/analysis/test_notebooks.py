@@ -33,7 +33,9 @@ def test_notebooks_define_no_fit(name):
     assert "numpy" not in text
 
 
-@pytest.mark.parametrize("name", ["ratios", *(pytest.param(name, marks=pytest.mark.slow) for name in names() if name != "ratios")])
+@pytest.mark.parametrize(
+    "name", [name if name == "ratios" else pytest.param(name, marks=pytest.mark.slow) for name in names()]
+)
 def test_it_runs_and_shows_tables_and_figures(name, root, tmp_path):
     failure = execute(name, {"root": str(root), "sweep": "demo", "budgets_ahead": [1e13]}, tmp_path)
     assert failure is None
