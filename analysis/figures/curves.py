@@ -68,7 +68,7 @@ def against_optimum(findings: Findings, law_id: str) -> Drawing:
         _panel(axes, budget, shapes, word)
         axes.set_xlabel(law.x_label, fontsize=8)
         shifted = budget.curve is not None and len(budget.curve.intercepts) > 1
-        axes.set_ylabel("loss less slice's offset, nats/token" if shifted else "loss, nats/token", fontsize=8)
+        axes.set_ylabel("shifted loss, nats/token" if shifted else "loss, nats/token", fontsize=8)
     legend_below(figure, grid, columns=5)
     return figure
 

@@ -38,11 +38,12 @@ def loss_curves(findings: Findings) -> Drawing:
             axes.plot(tokens, loss, color=colour, linewidth=1, label=label)
         axes.set_xscale("log")
         readable_log(axes.xaxis)
+        axes.minorticks_off()
         axes.set_title(f"{study}, {flops(compute)}", fontsize=9)
         axes.set_xlabel("training tokens")
         axes.set_ylabel("training loss, nats/token")
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-        axes.legend(handles.values(), handles.keys(), title="M, FLOPs/token", fontsize=7, title_fontsize=7)
+        axes.legend(handles.values(), handles.keys(), loc="lower left", title="M, FLOPs/token", fontsize=7, title_fontsize=7)
     return figure
 
 

@@ -23,6 +23,7 @@ MARKERS = "osv^Pp*hXd<>"
 STYLE: dict[Any, Any] = {
     "figure.dpi": 130,
     "savefig.dpi": 130,
+    "font.family": ["DejaVu Sans"],  # one family: matplotlib looks every other one up for each text
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -30,10 +31,9 @@ STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "grid.alpha": 0.25,
     "legend.frameon": False,
-    "pdf.fonttype": 42,
     "svg.hashsalt": "harness",
 }
-"""Matplotlib settings. Fonts go into PDFs as TrueType, which journals ask for."""
+"""Matplotlib settings."""
 
 
 class Drawing(Figure):
@@ -42,8 +42,8 @@ class Drawing(Figure):
     def save(self, kind: str) -> bytes:
         """The figure as ``png`` or ``pdf``, without date or program name: the same figure gives the same bytes."""
         with rc_context(STYLE):
-            if self.get_layout_engine() is not None:
-                self.draw_without_rendering()
+            if engine := self.get_layout_engine():
+                engine.execute(self)  # once: it measures every text twice over
                 self.set_layout_engine("none")
             buffer = io.BytesIO()
             nothing = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
@@ -90,9 +90,10 @@ def legend_below(figure: Figure, axes: list[Any], *, columns: int = 4) -> None:
         figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, fontsize=8)
 
 
-def readable_log(axis: Any) -> None:
-    """Label a logarithmic axis 100k, 200k, 500k, 1M ...: as many labels as its range has room for."""
-    _log_labels(axis, EngFormatter(sep=""))
+def readable_log(axis: Any, *, giga: str = "G") -> None:
+    """Label a logarithmic axis 100k, 200k, 500k, 1M ...: as many labels as its range has room for; parameters count in ``B``."""
+    engineering = EngFormatter(sep="")
+    _log_labels(axis, FuncFormatter(lambda value, _: engineering(value).replace("G", giga)))
 
 
 def plain_log(axis: Any) -> None:
