@@ -52,7 +52,7 @@ def test_it_runs_and_shows_tables_and_figures(name, root, tmp_path):
 
 def test_the_command_says_what_is_wrong(root):
     for words, message in (
-        (["only=[ratio]"], "did you mean ratios?"),
+        (["only=[ratio]"], "did you mean 'ratios'?"),
         (["root=/nowhere"], "no sweeps/ there"),
     ):
         done = command("-m", "analysis.notebooks", f"root={root}", *words)
