@@ -1,7 +1,7 @@
 """What `python -m analysis.refit` prints: noise, minima, laws, what was left out, and where the files are."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -9,47 +9,55 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.laws import Law
-from analysis.noise import SeedNoise
-from analysis.summary import fitted_text, law_sentences, left_out_runs, noise_sentences, unused_studies
+from analysis.laws import NO_CURVE, Law, LawsFile
+from analysis.summary import flag_sentences, law_sentences, left_out_runs, noise_sentences, optimum_text, unused_studies
 from analysis.text import count, flops, scientific
 
 MOST_LISTED = 20
 """Runs left out that are listed one by one; the report has them all."""
 
 
-def show(table: pd.DataFrame, laws: Sequence[Law], noise: dict[str, SeedNoise], written: Iterable[Path]) -> None:
+def show(table: pd.DataFrame, laws: LawsFile, written: Iterable[Path]) -> None:
     """Print a summary of a refit to standard output."""
     console = Console(highlight=False)
-    if table["simulated"].any():
+    if laws.simulated or table["simulated"].any():
         console.print("[bold red]SIMULATED DATA: these are not findings[/]")
-    for sentence in noise_sentences(noise):
+    for sentence in noise_sentences(laws):
         console.print(escape(f"noise: {sentence}"))
-    for law in laws:
+    for law in laws.laws:
         console.print(f"\n[bold]{escape(law.title)}[/]")
-        if law.budgets:
-            minima = Table("budget", "runs", "minimum", f"fitted {law.x} (95%)", "least loss", box=None, pad_edge=False)
-            for budget in law.budgets:
-                colour = "green" if budget.resolved else "red"
-                minima.add_row(
-                    flops(budget.compute),
-                    str(len(budget.points)),
-                    f"[{colour}]{budget.status}[/]",
-                    fitted_text(budget),
-                    scientific(budget.fit.minimum, 4),
-                )
-            console.print(minima)
-        for sentence in law_sentences(law):
+        _show_minima(console, law)
+        statements = [statement.text for statement in law.statements]
+        for sentence in (*law_sentences(law), *statements, *flag_sentences(law)):
             console.print(escape(f"  {sentence}"))
+    for law_id, reason in laws.missing.items():
+        console.print(escape(f"no law {law_id}: {reason}"))
     for study in unused_studies(table):
-        console.print(escape(f"study {study}: collected, but no law of this version uses it"))
+        console.print(escape(f"study {study}: collected, but no law uses it"))
     _show_left_out(console, table, laws)
     console.print()
     for path in written:
         console.print(escape(str(path)), soft_wrap=True)
 
 
-def _show_left_out(console: Console, table: pd.DataFrame, laws: Sequence[Law]) -> None:
+def _show_minima(console: Console, law: Law) -> None:
+    curved = [budget for budget in law.per_budget if budget.status != NO_CURVE]
+    if not curved:
+        return
+    minima = Table("budget", "runs", "minimum", f"fitted {law.x} (95%)", "least loss", box=None, pad_edge=False)
+    for budget in curved:
+        colour = "green" if budget.resolved else "red"
+        minima.add_row(
+            flops(budget.compute),
+            str(len(budget.points)),
+            f"[{colour}]{budget.status}[/]",
+            optimum_text(law, budget),
+            scientific(budget.minimum_loss.value, 4),
+        )
+    console.print(minima)
+
+
+def _show_left_out(console: Console, table: pd.DataFrame, laws: LawsFile) -> None:
     out = left_out_runs(table, laws)
     if not out:
         return

@@ -88,7 +88,7 @@ def fit_table(
     write_laws(root / "laws.json", laws)
     figures = draw_figures(table, laws, root)
     write_report(root / "report.html", report_page(table, laws, figures, sources))
-    files = [*written, root / "laws.json", *figures.values(), root / "report.html"]
+    files = [*written, root / "laws.json", *figures.files, root / "report.html"]
     return Refit(table=table, laws=laws, written=files)
 
 

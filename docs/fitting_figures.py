@@ -22,7 +22,7 @@ from analysis.fitting import (
     fit_power_law,
 )
 from analysis.fitting.simulate import HyperbolaTruth, SurfaceTruth, grid, isoflop
-from analysis.style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, panels
+from analysis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, panels
 
 FOLDER = Path(__file__).resolve().parent / "images"
 TRUTH = "0.3"

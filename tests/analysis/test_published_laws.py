@@ -23,6 +23,8 @@ def test_the_exponent_of_porian_et_al(tmp_path):
     assert len(law.per_budget) == 12
     assert all(budget.resolved for budget in law.per_budget)
     size = law.relation("flops_per_token")
-    assert size.model_free[0] == pytest.approx(0.497, abs=2e-3)  # theirs is by Akima's interpolation, without a model too
+    assert size.model_free[0] == pytest.approx(
+        0.497, abs=2e-3
+    )  # theirs is by Akima's interpolation, without a model too
     assert size.exponent.value == pytest.approx(0.497, abs=8e-3)  # parabolas are biased (docs/fitting.md)
     assert "grid" in laws.missing["m_over_na"]
