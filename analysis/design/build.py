@@ -16,6 +16,7 @@ from analysis.design.constraints import Aim, Limits, constrained
 from analysis.design.excess import COMPONENTS, Excess, LossModel
 from analysis.design.optimum import (
     DERIVED,
+    GIVEN,
     RULE,
     Quantity,
     combined,
@@ -175,12 +176,12 @@ def design(
     (base,) = settings.choose_scales(compute)
     backbone = settings.backbone(base)
     optima = optima_at(settings, laws, where, compute, backbone, base, fixed)
-    optima["hidden_size"], law_of_d = _width(settings, laws, optima, backbone, compute, fixed)
-    priced = {name: optima[name] for name in COMPONENTS if name != "hidden_size" or law_of_d}
+    optima["hidden_size"] = _width(settings, laws, optima, backbone, compute, fixed)
+    priced = _priced(laws, where, compute, backbone, optima, fixed)
     model = LossModel(laws, backbone, compute, priced)
     built = _built(settings, laws, compute, optima, backbone, model, limits, fixed)
     aim, backbone = built.aim, built.backbone
-    if law_of_d and built.like != compute and (width := read_off(laws, "hidden_size", ("hidden_size",), built.like)):
+    if built.like != compute and (width := read_off(laws, "hidden_size", ("hidden_size",), built.like)):
         model = LossModel(laws, backbone, compute, {**priced, "hidden_size": width})
     batch = max(1, round(optima["batch_tokens"].value / backbone.seq_length / settings.between.batch_step))
     scale = replace(
@@ -268,13 +269,13 @@ def _width(
     backbone: Backbone,
     compute: float,
     fixed: Fixed,
-) -> tuple[Quantity, bool]:
-    """d, and whether a law gave it: else the median proxy, at the ends of M/N_a's interval too."""
+) -> Quantity:
+    """d by its law, else the median proxy, at the ends of M/N_a's interval too."""
     if fixed.hidden_size is not None:
-        return given(float(fixed.hidden_size), "hidden_size"), False
+        return given(float(fixed.hidden_size), "hidden_size")
     found = read_off(laws, "hidden_size", ("hidden_size",), compute)
     if found is not None:
-        return found, True
+        return found
     density = optima["m_over_na"]
 
     def proxy(m_over_na: float) -> tuple[float, np.ndarray]:
@@ -296,18 +297,32 @@ def _width(
             ends.append(proxy(end)[0])
         except InfeasibleError:  # at this end of the interval no width is feasible: it says nothing of d
             ends.append(NAN)
-    return (
-        Quantity(
-            value=value,
-            low=min(ends) if len(ends) > 1 else NAN,
-            high=max(ends) if len(ends) > 1 else NAN,
-            origin=DERIVED,
-            basis=f"{settings.rules.proxy.replace('_', ' ')} of {len(widths)} feasible widths, {widths[0]} to {widths[-1]}, as "
-            "there is no law of d; the interval is that of M/N_a alone",
-            extrapolation=density.extrapolation,
-        ),
-        False,
+    return Quantity(
+        value=value,
+        low=min(ends) if len(ends) > 1 else NAN,
+        high=max(ends) if len(ends) > 1 else NAN,
+        origin=DERIVED,
+        basis=f"{settings.rules.proxy.replace('_', ' ')} of {len(widths)} feasible widths, {widths[0]} to {widths[-1]}, as "
+        "there is no law of d; the interval is that of M/N_a alone",
+        extrapolation=density.extrapolation,
     )
+
+
+def _priced(
+    laws: LawsFile, where: str, compute: float, backbone: Backbone, optima: Mapping[str, Quantity], fixed: Fixed
+) -> dict[str, Quantity]:
+    """What the loss curves are centred on: the laws' own values, also where the user gave others."""
+    found = {name: optima[name] for name in COMPONENTS if optima[name].origin not in (GIVEN, DERIVED)}
+    try:
+        if fixed.m_over_na is not None:
+            found["m_over_na"] = m_over_na_at(laws, where, compute)
+        if fixed.n_over_na is not None:
+            found["n_over_na"] = n_over_na_at(laws, where, backbone, compute)
+    except (ConfigError, InfeasibleError):  # the laws say nothing of it: it is not priced, and named so
+        pass
+    if fixed.hidden_size is not None and (width := read_off(laws, "hidden_size", ("hidden_size",), compute)):
+        found["hidden_size"] = width
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -209,10 +209,11 @@ def _cost(design: Design, cluster: Cluster) -> str:
     memory = (
         "" if price.memory is None else f"; {gigabytes(price.memory.total)} of {gigabytes(cluster.gpu_memory)} a GPU"
     )
+    unit = "GPU-hours" if design.layout.gpus else "core-hours"
+    more = " This is the smallest layout that fits: cluster.layout.gpus= asks for more." if design.layout.gpus else ""
     return (
-        f"{line}\nOn cluster {cluster.name} ({basis}): {price.gpu_hours:,.0f} GPU-hours{money}, "
-        f"{duration(price.seconds)} on {design.layout}{memory}; a checkpoint has {gigabytes(price.checkpoint_bytes)}. "
-        "This is the smallest layout that fits: cluster.layout.gpus= asks for more."
+        f"{line}\nOn cluster {cluster.name} ({basis}): {short(float(f'{price.gpu_hours:.4g}'))} {unit}{money}, "
+        f"{duration(price.seconds)} on {design.layout}{memory}; a checkpoint has {gigabytes(price.checkpoint_bytes)}.{more}"
     )
 
 

@@ -229,3 +229,12 @@ def test_the_document_is_json_and_has_the_flags():
     assert flags[flags.index("--hidden-size") + 1] == str(found.architecture.hidden_size)
     assert text["counts"]["total_params"] == count(found.backbone, found.architecture).total_params
     assert M(1e19) == pytest.approx(0.9e9)
+
+
+def test_numbers_of_the_users_own_are_priced_against_the_laws():
+    free, own = known(), known(fixed=Fixed(m_over_na=DENSITY(1e21) * 1.1))
+    assert own.optima["m_over_na"].origin == "given"
+    assert own.model.penalties["m_over_na"].optimum.value == pytest.approx(DENSITY(1e21))
+    assert own.excess.value > free.excess.value
+    wide = known(fixed=Fixed(hidden_size=int(free.widths[-1])))
+    assert wide.model.penalties["hidden_size"](float(free.widths[-1])).value > 1e-4
