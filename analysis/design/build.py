@@ -85,6 +85,8 @@ class Design:
     estimate: Estimate | None
     published: bool = False
     """Whether the laws are printed ones, without runs."""
+    simulated: bool = False
+    """Whether the laws rest on simulated losses."""
     no_layout: str = ""
     """Why there is no layout."""
     notes: tuple[str, ...] = ()
@@ -229,6 +231,7 @@ def design(
         layout=placed,
         estimate=price,
         no_layout=problem,
+        simulated=laws.simulated,
         published=any(law.source for law in laws.laws),
         notes=_notes(laws, optima, backbone, built, compute),
     )
@@ -312,7 +315,9 @@ def _priced(
     laws: LawsFile, where: str, compute: float, backbone: Backbone, optima: Mapping[str, Quantity], fixed: Fixed
 ) -> dict[str, Quantity]:
     """What the loss curves are centred on: the laws' own values, also where the user gave others."""
-    found = {name: optima[name] for name in COMPONENTS if optima[name].origin not in (GIVEN, DERIVED)}
+    found = {name: optima[name] for name in COMPONENTS if optima[name].origin != GIVEN}
+    if found.get("hidden_size") is not None and found["hidden_size"].origin == DERIVED:  # the proxy is no optimum
+        del found["hidden_size"]
     try:
         if fixed.m_over_na is not None:
             found["m_over_na"] = m_over_na_at(laws, where, compute)

@@ -108,32 +108,25 @@ def table(designs: Sequence[Design]) -> str:
 
 def draw(designs: Sequence[Design], where: str) -> bytes:
     """A panel a quantity against C: the laws' value, its interval, and what was built; PNG."""
-    import matplotlib as mpl
+    from matplotlib import rc_context
 
-    from analysis.style import BLUE, ORANGE, STYLE, log_budgets, panels, readable_log
+    from analysis.figures.style import BLUE, ORANGE, STYLE, log_budgets, panels, plain_log, readable_log
 
-    with mpl.rc_context(STYLE):
-        figure, axes = panels(len(PANELS), width=3.2, height=2.6)
+    with rc_context(STYLE):
+        simulated = any(design.simulated for design in designs)
+        figure, axes = panels(len(PANELS), width=3.2, height=2.6, simulated=simulated)
         compute = [design.compute for design in designs]
         for axis, name in zip(axes, PANELS, strict=True):
             quantities = [design.optima[name] for design in designs]
+            ends = ([quantity.low for quantity in quantities], [quantity.high for quantity in quantities])
             axis.plot(compute, [quantity.value for quantity in quantities], color=BLUE, label="by the laws")
-            axis.fill_between(
-                compute,
-                [quantity.low for quantity in quantities],
-                [quantity.high for quantity in quantities],
-                color=BLUE,
-                alpha=0.2,
-                label="95% interval",
-            )
+            axis.fill_between(compute, *ends, color=BLUE, alpha=0.2, label="95% interval")
             axis.plot(compute, [built(design)[name] for design in designs], "o", color=ORANGE, ms=4, label="built")
             if name not in ("m_over_na", "n_over_na"):
                 axis.set_yscale("log")
-                readable_log(axis.yaxis)
-            log_budgets(axis)
+                (plain_log if name in ("hidden_size", "num_layers") else readable_log)(axis.yaxis)
+            log_budgets(axis, title=False)
             axis.set_title(LABELS[name], loc="left", fontsize=9)
         axes[0].legend(fontsize=7)
-        figure.suptitle(f"Designs by {where}, against C in FLOPs", fontsize=10)
-        target = io.BytesIO()
-        figure.savefig(target, format="png", metadata={"Software": None})
-    return target.getvalue()
+        figure.supxlabel(f"C, training FLOPs; designs by {where}", fontsize=9)
+        return figure.save("png")
