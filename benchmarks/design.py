@@ -15,8 +15,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis.design.build import Design, design, settings_of
 from analysis.design.published import PATH
+from analysis.design.result import Design, design, settings_of
 from analysis.laws import FitOptions, fit_laws, read_laws
 from analysis.laws.records import LawsFile
 from harness.cli import compose

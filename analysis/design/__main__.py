@@ -16,8 +16,8 @@ from harness import cli
 from harness.errors import ConfigError, nearest
 
 if TYPE_CHECKING:  # analysis.laws starts slowly; a mistake on the command line should not wait for it
-    from analysis.design.build import Design
     from analysis.design.public import PublicModel
+    from analysis.design.result import Design
     from analysis.laws.records import LawsFile
     from harness.settings import Settings
 
@@ -42,9 +42,10 @@ def main(config: DictConfig) -> int:
     budgets = _budgets(config)
     most = _whole(config.neighbours, "neighbours", 0)
     path = _laws_path(config.laws)
-    from analysis.design.build import Fixed, design, settings_of
     from analysis.design.constraints import Limits
     from analysis.design.neighbours import Wish, neighbours
+    from analysis.design.recommend import Fixed
+    from analysis.design.result import design, settings_of
 
     settings = settings_of(config)
     limits = Limits(

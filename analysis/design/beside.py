@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from analysis.design.build import Design
 from analysis.design.constraints import FLAT_FROM, FLAT_TO
 from analysis.design.export import excess
 from analysis.design.optimum import PAPER_MAX_N_OVER_NA
 from analysis.design.public import PublicModel
+from analysis.design.result import Design
 from analysis.design.text import percent
 from harness.quantities import short
 from harness.scales import budget_label

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from analysis.design.build import Design
 from analysis.design.excess import Excess
 from analysis.design.neighbours import Neighbour
 from analysis.design.optimum import Quantity
+from analysis.design.result import Design
 from harness.experiment import plain
 from harness.megatron.argv import Paths, command, megatron_argv
 from harness.megatron.options import JobOptions

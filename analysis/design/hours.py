@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from analysis.design.build import Design
+from analysis.design.result import Design
 from harness.errors import ConfigError
 from harness.settings import LEAST_BUDGET, MOST_BUDGET, Settings
 

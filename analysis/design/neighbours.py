@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.design.build import Design
 from analysis.design.constraints import Limits
 from analysis.design.excess import Excess
+from analysis.design.result import Design
 from analysis.design.throughput import Machine
 from harness.accounting import Counts, count, score_flops
 from harness.architecture import Architecture, Backbone

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.design.build import Design
+from analysis.design.result import Design
 from analysis.design.text import LABELS, factor
 from harness.files import write_atomically
 from harness.quantities import short

@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.design.build import Design
 from analysis.design.constraints import FLAT_FROM, FLAT_TO
 from analysis.design.excess import Excess
 from analysis.design.neighbours import Neighbour
 from analysis.design.optimum import GIVEN, HELD, LAW, MEASURED, PAPER_MAX_N_OVER_NA, Quantity
+from analysis.design.result import Design
 from harness.cluster import Cluster
 from harness.quantities import duration, gigabytes, short
 from harness.scales import budget_label

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.design.build import Fixed, design, settings_of
 from analysis.design.constraints import Limits
 from analysis.design.export import document, flags_of, kept_options, sweep_options
 from analysis.design.neighbours import Wish, neighbours
 from analysis.design.published import PATH
+from analysis.design.recommend import Fixed
+from analysis.design.result import design, settings_of
 from analysis.laws.file import read_laws
 from analysis.laws.records import Estimate
 from harness.accounting import count
