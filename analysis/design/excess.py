@@ -20,8 +20,9 @@ import numpy as np
 
 from analysis.design.optimum import Quantity
 from analysis.laws.records import NAN, Budget, LawsFile
+from harness.accounting import Counts
 from harness.architecture import Backbone
-from harness.equations import MIN_M_OVER_NA
+from harness.equations import MIN_M_OVER_NA, Targets, width_intervals
 
 COMPONENTS = {
     "flops_per_token": "classical",
@@ -60,10 +61,14 @@ class Penalty:
     stiffness_low: float
     stiffness_high: float
 
-    def __call__(self, x: float) -> Excess:
-        """The excess at `x`; infinite outside the quantity's bounds."""
+    def __call__(self, x: float, shift: float = 1.0) -> Excess:
+        """The excess at `x`; infinite outside the quantity's bounds.
+
+        `shift`: a factor by which the optimum may have moved, or not: the interval covers both.
+        """
         best = self.optimum
         places = [best.value] + ([best.low, best.high] if best.known else [])
+        places += [place * shift for place in places] if shift != 1 else []
         with np.errstate(all="ignore"):
             heights = [self.shape(x, place) for place in places]
         value = self.stiffness * heights[0]
@@ -72,7 +77,7 @@ class Penalty:
         if not best.known and not math.isfinite(self.stiffness_high):
             return Excess(value=value, low=NAN, high=NAN)
         least, most = min(heights), max(heights)
-        if best.known and best.low <= x <= best.high:
+        if min(places) <= x <= max(places):
             least = 0.0
         low, high = (end if math.isfinite(end) else self.stiffness for end in (self.stiffness_low, self.stiffness_high))
         return Excess(value=value, low=low * least, high=high * most)
@@ -81,8 +86,18 @@ class Penalty:
 class LossModel:
     """The penalties that the laws have curves for, at one budget."""
 
-    def __init__(self, laws: LawsFile, backbone: Backbone, compute: float, optima: Mapping[str, Quantity]):
-        """`optima`: the laws' recommendation at `compute`, by the names of `COMPONENTS`."""
+    def __init__(
+        self,
+        laws: LawsFile,
+        backbone: Backbone,
+        compute: float,
+        optima: Mapping[str, Quantity],
+        width_n_over_na: float | None = None,
+    ):
+        """`optima`: the laws' recommendation at `compute`, by the names of `COMPONENTS`.
+
+        `width_n_over_na`: the N/N_a that the law of d was found at; None: the recommended one.
+        """
         from analysis.fitting import fit_power_law  # starts slowly, and published laws do not need it
 
         self.penalties: dict[str, Penalty] = {}
@@ -108,10 +123,47 @@ class LossModel:
                 shape=shape, optimum=optima[name], stiffness=value, stiffness_low=low, stiffness_high=high
             )
 
+        self.least_width: float | None = None
+        if all(name in optima for name in COMPONENTS):
+            active = optima["flops_per_token"].value / optima["m_over_na"].value
+            own = optima["n_over_na"].value if width_n_over_na is None else width_n_over_na
+            self.least_width = least_width(backbone, optima["flops_per_token"].value, active, active * own)
+
     def __call__(self, values: Mapping[str, float]) -> Excess | None:
         """The sum over those of `values` that have a curve (ends added); None where none has."""
-        found = [penalty(values[name]) for name, penalty in self.penalties.items() if name in values]
+        found = [
+            penalty(values[name])
+            for name, penalty in self.penalties.items()
+            if name in values and name != "hidden_size"
+        ]
         return sum(found, NOTHING) if found else None
+
+    def of(self, backbone: Backbone, counts: Counts, hidden_size: int) -> Excess | None:
+        """`__call__` of a built architecture.
+
+        Whether the best d moves with the feasible widths where M, M/N_a or N/N_a are not those that the law of d was found
+        at, no curve says (section 4.3 says that ranks hold at their median): the interval covers that it does, in proportion
+        to the least one, and that it does not.
+        """
+        values = {
+            "flops_per_token": float(counts.flops_per_token),
+            "m_over_na": counts.m_over_na,
+            "n_over_na": counts.n_over_na,
+        }
+        total = self(values)
+        if (penalty := self.penalties.get("hidden_size")) is None:
+            return total
+        shift = 1.0
+        if self.least_width:
+            here = least_width(backbone, counts.flops_per_token, counts.active_params, counts.total_params)
+            shift = here / self.least_width if here > 0 else 1.0
+        return (total or NOTHING) + penalty(float(hidden_size), shift)
+
+
+def least_width(backbone: Backbone, flops_per_token: float, active_params: float, total_params: float) -> float:
+    """The lower end of the feasible widths before rounding."""
+    targets = Targets(flops_per_token=flops_per_token, active_params=active_params, total_params=total_params)
+    return float(width_intervals(backbone, targets)[0])
 
 
 def _shape(name: str, budgets: list[Budget], backbone: Backbone | None) -> Shape:

@@ -214,12 +214,6 @@ def _neighbour(
         return None
     if limits.max_active_params is not None and counts.active_params > limits.max_active_params:
         return None
-    values = {
-        "flops_per_token": float(counts.flops_per_token),
-        "m_over_na": counts.m_over_na,
-        "n_over_na": counts.n_over_na,
-        "hidden_size": float(width),
-    }
     off = worst_deviation(
         backbone, design.targets, width, model.num_dense_layers, model.num_moe_layers, model.moe_ffn_hidden_size
     )
@@ -229,7 +223,7 @@ def _neighbour(
         counts=counts,
         m_over_na=density,
         rules=rules,
-        excess=design.model(values),
+        excess=design.model.of(backbone, counts, width),
         distance=max(float(off), abs(width / design.optima["hidden_size"].value - 1)),
         throughput=0.0,
     )

@@ -108,11 +108,12 @@ def design(
     backbone = settings.backbone(base)
     optima = optima_at(settings, laws, where, compute, backbone, base, fixed)
     centres = priced(laws, where, compute, backbone, optima, fixed)
-    model = LossModel(laws, backbone, compute, centres)
+    of_width = _width_n_over_na(settings, compute, backbone)
+    model = LossModel(laws, backbone, compute, centres, of_width)
     built = build_within(settings, laws, compute, optima, backbone, model, limits, fixed)
     aim, backbone = built.aim, built.backbone
     if built.like != compute and (width := read_off(laws, "hidden_size", ("hidden_size",), built.like)):
-        model = LossModel(laws, backbone, compute, {**centres, "hidden_size": width})
+        model = LossModel(laws, backbone, compute, {**centres, "hidden_size": width}, of_width)
     batch = max(1, round(optima["batch_tokens"].value / backbone.seq_length / settings.between.batch_step))
     scale = replace(
         base,
@@ -145,14 +146,7 @@ def design(
         scale=scale,
         widths=built.widths,
         cost_of_limits=model(aim.values()) if aim.binding else None,
-        excess=model(
-            {
-                "flops_per_token": counts.flops_per_token,
-                "m_over_na": counts.m_over_na,
-                "n_over_na": counts.n_over_na,
-                "hidden_size": built.architecture.hidden_size,
-            }
-        ),
+        excess=model.of(backbone, counts, built.architecture.hidden_size),
         model=model,
         layout=placed,
         estimate=price,
@@ -210,6 +204,18 @@ def _notes(
             "N/N_a, learning rate and batch from the budget itself; that this holds away from the optimal M is assumed"
         )
     return tuple(notes)
+
+
+def _width_n_over_na(settings: Settings, compute: float, backbone: Backbone) -> float | None:
+    """The N/N_a that phase 2 is planned at, at the nearest budget that it states; None where it states none that fits."""
+    stated = settings.study("optima").get("n_over_na")
+    if isinstance(stated, dict) and stated:
+        found = float(stated[min(stated, key=lambda one: abs(math.log(float(one) / compute)))])
+    elif isinstance(stated, int | float):
+        found = float(stated)
+    else:
+        return None
+    return found if 1 < found < backbone.max_n_over_na else None
 
 
 def _reach(laws: LawsFile) -> float | None:

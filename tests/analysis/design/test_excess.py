@@ -62,5 +62,17 @@ def test_what_has_no_curve_is_named_and_not_priced():
     partial = model(1e21, laws=known_laws(without=("n_over_na",)))
     assert partial.missing == ["n_over_na"]
     assert partial({name: law(1e21) * 1.1 for name, law in OPTIMA.items()}).value == pytest.approx(
-        sum(truth(name, 1e21, law(1e21) * 1.1) for name, law in OPTIMA.items() if name != "n_over_na"), rel=1e-4
+        sum(truth(name, 1e21, OPTIMA[name](1e21) * 1.1) for name in ("flops_per_token", "m_over_na")), rel=1e-4
+    )
+
+
+def test_the_best_d_may_move_with_the_feasible_widths_or_not():
+    near = model(1e21, spread=0.01).penalties["hidden_size"]
+    best = WIDTH(1e21)
+    plain, either = near(best * 1.1), near(best * 1.1, 1.3)
+    assert either.value == plain.value
+    assert either.low == 0 < plain.low  # 1.1 lies between 1 and 1.3
+    assert either.high >= STIFFNESS["hidden_size"](1e21) * (1.1 / 1.3 - 1) ** 2
+    assert near(best * 0.9, 1.3).high == pytest.approx(
+        STIFFNESS["hidden_size"](1e21) * (0.9 / (1.3 * 0.99) - 1) ** 2, rel=0.1
     )
