@@ -17,6 +17,10 @@ DIGITS = {"m_over_na": 4, "n_over_na": 4, "hidden_size": 4}
 """Significant digits of a law's optima; 3 elsewhere. M/N_a moves in its third digit."""
 
 
+MOST_RELATIONS = 4
+"""Relations of a law whose errors are told one by one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
     """A row of the table that was not used, and why."""
@@ -36,19 +40,30 @@ def five_sentences(table: pd.DataFrame, laws: LawsFile) -> list[str]:
 
 def law_sentences(law: Law) -> list[str]:
     """The law's findings: each relation, its error at the largest budget, each budget without a resolved minimum."""
-    sentences = [relation_sentence(relation) for relation in law.relations if not relation.name.endswith(("_low", "_high"))]
-    for relation in law.relations:
-        if relation.held_out and not relation.name.endswith(("_low", "_high")):
-            error = 100 * relation.held_out.relative_error
-            sentences.append(
-                f"Without the largest budget ({flops(relation.held_out.compute)}) the law of {relation.symbol} misses it by {error:+.1f}%."
-            )
+    relations = [relation for relation in law.relations if not relation.name.endswith(("_low", "_high"))]
+    sentences = [relation_sentence(relation) for relation in relations]
+    sentences += _held_out_sentences(relations)
     for budget in law.per_budget:
         if not budget.resolved and budget.status != NO_CURVE:
             sentences.append(f"At {flops(budget.compute)} the minimum is {budget.status}: {budget.why}.")
     if not law.per_budget and not law.pairs:
         sentences.append("No run can be used.")
     return sentences
+
+
+def _held_out_sentences(relations: Sequence[Relation]) -> list[str]:
+    """How well each relation foresees its largest budget; of many relations (one a width ratio) the worst."""
+    held = [(relation, relation.held_out) for relation in relations if relation.held_out]
+    if len(held) > MOST_RELATIONS:
+        worst, out = max(held, key=lambda one: abs(one[1].relative_error))
+        return [
+            f"Without the largest budget ({flops(out.compute)}) these laws miss it by at most {100 * abs(out.relative_error):.1f}% "
+            f"({worst.symbol})."
+        ]
+    return [
+        f"Without the largest budget ({flops(out.compute)}) the law of {relation.symbol} misses it by {100 * out.relative_error:+.1f}%."
+        for relation, out in held
+    ]
 
 
 def flag_sentences(law: Law) -> list[str]:
@@ -162,21 +177,22 @@ def _size(laws: LawsFile) -> str:
 
 
 def _shape(laws: LawsFile) -> str:
-    found = []
+    found: dict[float, list[str]] = {}
     for law_id, symbol in (("m_over_na", "M/N_a"), ("n_over_na", "N/N_a"), ("hidden_size", "d")):
         law = laws.law(law_id)
         resolved = [budget for budget in law.per_budget if budget.resolved] if law else []
-        if law and resolved:
-            found.append(f"{symbol} = {optimum_text(law, resolved[-1])} at {flops(resolved[-1].compute)}")
+        if law and resolved:  # the largest budget that resolves it
+            found.setdefault(resolved[-1].compute, []).append(f"{symbol} = {optimum_text(law, resolved[-1])}")
     if not found:
         return "No optimum of M/N_a, N/N_a or d is resolved at any budget."
-    return f"At the largest budget that resolves it, the loss is least for {', '.join(found)}."
+    parts = [f"at {flops(compute)} for {' and '.join(found[compute])}" for compute in sorted(found, reverse=True)]
+    return f"The loss is least {', '.join(parts)}."
 
 
 def _doubts(laws: LawsFile) -> str:
     curved = [budget for law in laws.laws for budget in law.per_budget if budget.status != NO_CURVE]
     unresolved = sum(not budget.resolved for budget in curved)
-    flags = sum(len(law.flags) for law in laws.laws)
+    flags = sum(len(flag_sentences(law)) for law in laws.laws)
     minima = f"{unresolved} of {count(len(curved), 'minimum').replace('minimums', 'minima')} are not resolved" if curved else "no minimum was looked for"
     missing = f"; of the paper's {len(FITS)} laws {', '.join(laws.missing)} could not be fitted" if laws.missing else ""
     return f"In doubt: {minima}{missing}; the laws carry {count(flags, 'warning')}, listed below each."

@@ -260,7 +260,8 @@ def _line(x: Iterable[float], y: Iterable[float], colour: str, dash: str, **more
 
 def _layout(x: str, y: str, *, x_log: bool = False, y_log: bool = False) -> dict[str, Any]:
     log = {"type": "log", "exponentformat": "power"}
-    return {"xaxis": {"title": {"text": x}} | (log if x_log else {}), "yaxis": {"title": {"text": y}} | (log if y_log else {})}
+    decades = log | {"dtick": 1 if x.startswith("C,") else "D2"}  # budgets span decades, sizes little more than one
+    return {"xaxis": {"title": {"text": x}} | (decades if x_log else {}), "yaxis": {"title": {"text": y}} | (log if y_log else {})}
 
 
 def _round(value: float) -> float | None:
