@@ -111,10 +111,10 @@ def _relations(law: Law) -> list[Plot]:
         plain = relation.name == "m_over_na"  # the paper's form, in the plot of the other
         if relation.name.endswith(("_low", "_high")) or plain:
             continue
-        traces = _relation(relation, BLUE, "law of the optimum")
+        traces = _relation(relation, BLUE, "law of the optimum", hover=True)
         for suffix, word in (("_low", "lower edge"), ("_high", "upper edge")):
             if edge := law.relation(relation.name + suffix):
-                traces += _relation(edge, GREEN, f"{word} of the near-optimal band", region=False)
+                traces += _relation(edge, GREEN, f"{word} of the near-optimal band", region=False, hover=True)
         if law.id == "m_over_na" and (paper := law.relation("m_over_na")):
             traces.append(_line(*_points(paper), ORANGE, "dot", name="power law of M/N_a itself"))
         traces.append(_optima(law, relation))
@@ -215,7 +215,7 @@ def _settings(law: Law) -> Plot:
     )
 
 
-def _relation(relation: Relation, colour: str, name: str, *, region: bool = True) -> list[Trace]:
+def _relation(relation: Relation, colour: str, name: str, *, region: bool = True, hover: bool = False) -> list[Trace]:
     compute, values = _points(relation)
     last = relation.compute[-1]
     inside, beyond = compute <= last * (1 + 1e-9), compute >= last * (1 - 1e-9)
@@ -233,8 +233,8 @@ def _relation(relation: Relation, colour: str, name: str, *, region: bool = True
                     "fill": "toself", "fillcolor": f"rgba({red},{green},{blue},0.2)", "name": "95% of the law", "hoverinfo": "skip",
                 }
             )  # fmt: skip
-    traces.append(_line(compute[inside], values[inside], colour, "solid", name=name))
-    traces.append(_line(compute[beyond], values[beyond], colour, "dash", name=f"{name}, extrapolated", showlegend=False))
+    traces.append(_line(compute[inside], values[inside], colour, "solid", hover=hover, name=name))
+    traces.append(_line(compute[beyond], values[beyond], colour, "dash", hover=hover, name=f"{name}, extrapolated", showlegend=False))
     return traces
 
 
@@ -252,10 +252,12 @@ def _runs(ids: Sequence[str], x: Sequence[float], y: Any, marker: dict[str, Any]
     }  # fmt: skip
 
 
-def _line(x: Iterable[float], y: Iterable[float], colour: str, dash: str, **more: Any) -> Trace:
+def _line(x: Iterable[float], y: Iterable[float], colour: str, dash: str, *, hover: bool = False, **more: Any) -> Trace:
+    """A line; without `hover` the pointer passes through it to the runs."""
     line = {"color": colour, "dash": dash, "width": 2}
     points = {"x": [_round(one) for one in x], "y": [_round(one) for one in y]}
-    return {"type": "scatter", "mode": "lines", **points, "line": line, "hovertemplate": "%{x:.4g}, %{y:.4g}<extra></extra>", **more}
+    shown = {"hovertemplate": "%{x:.4g}, %{y:.4g}<extra></extra>"} if hover else {"hoverinfo": "skip"}
+    return {"type": "scatter", "mode": "lines", **points, "line": line, **shown, **more}
 
 
 def _layout(x: str, y: str, *, x_log: bool = False, y_log: bool = False) -> dict[str, Any]:
