@@ -90,7 +90,7 @@ def rehearse(root: Path, truth: str, *, resamples: int, compared: bool) -> Rehea
     sweeps = choose_sweeps(root, "all")
     options = FitOptions(resamples=resamples)
     if not compared:
-        laws = fit_laws(collect(root, sweeps), options)
+        laws = fit_laws(collect(root, sweeps), options, variants=False)
         write_laws(root / "laws.json", laws)
         return Rehearsed(truth=truth, root=root, laws=laws, rows=[])
     done = refit(root, sweeps, options)
@@ -98,7 +98,7 @@ def rehearse(root: Path, truth: str, *, resamples: int, compared: bool) -> Rehea
     experiments = {experiment.run_id: experiment for sweep in written for experiment in sweep.experiments}
     config = OmegaConf.load(root / "sweeps" / f"{sweeps[0]}.yaml")
     known = read_truth(OmegaConf.to_container(config.train.truth))
-    clean = fit_laws(without_noise(done.table, experiments, known), options)
+    clean = fit_laws(without_noise(done.table, experiments, known), options, variants=False)
     budgets = sorted(done.table.loc[done.table["study"] != "rank", "compute"].unique())
     rows = compare(done.laws, clean, known.laws([float(budget) for budget in budgets]))
     return Rehearsed(truth=truth, root=root, laws=done.laws, rows=rows)

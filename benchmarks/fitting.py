@@ -12,11 +12,11 @@ The full run of 2026-11-25, on two shared cores:
 
 | what | reference, CPU s | ours, CPU s | remark |
 |---|---|---|---|
-| surface, the best of 4,500 starts | 201.9 | 0.043 | objective 0.001018274035, ours 0.001018274018 |
-| 4,000 bootstrap fits | 63.1 | 2.081 | ours less reference in 4,000 resamples: at most -1.4e-17, at least -8.8e-07 |
-| both | 265.0 | 2.124 | 125 times |
-| profile intervals of the five parameters | | 0.046 | |
-| six-budget chain of M/N_a, 1,000 resamples | | 0.012 | 0 failed; 0.026 since the law of spline optima stands beside it |
+| surface, the best of 4,500 starts | 195.1 | 0.028 | objective 0.001018274035, ours 0.001018274018 |
+| 4,000 bootstrap fits | 54.6 | 2.306 | ours less reference in 4,000 resamples: at most -1.0e-17, at least -8.8e-07 |
+| both | 249.7 | 2.334 | 107 times |
+| profile intervals of the five parameters | | 0.025 | |
+| six-budget chain of M/N_a, 1,000 resamples | | 0.018 | 0 failed |
 """
 
 import os

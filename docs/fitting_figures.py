@@ -166,6 +166,9 @@ def bands() -> Any:
         middle = np.array([band({"C": at}) for at in fine])
         axis.plot(fine, middle, color=colour, label=f"holds {100 * coverage:.0f}%: exponent {band.exponents['C']:.3f}")
         axis.fill_between(fine, middle / band.factor, middle * band.factor, color=colour, alpha=0.15, lw=0)
+        if coverage == 1:
+            ends = np.array([[of.low, of.high] for of in (band.predict({"C": at}).law for at in fine)])
+            axis.plot(fine, ends, color=colour, lw=0.8, ls=":", label=["95% of its middle line", None])
     axis.plot(fine, 4e-3 * (fine / 1e18) ** -0.12, "--", color=TRUTH, label="truth: exponent -0.12")
     axis.plot(x, y, "o", color="k", ms=4)
     axis.set(xscale="log", yscale="log", xlabel="compute", ylabel="learning rate")

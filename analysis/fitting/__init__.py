@@ -15,7 +15,8 @@ from analysis.fitting.additive import AdditiveFit, fit_additive
 from analysis.fitting.band import BandFit, fit_band
 from analysis.fitting.bootstrap import resample_minimum
 from analysis.fitting.branches import FlooredHyperbola, TwoPoles
-from analysis.fitting.chain import ChainFit, Draw, Method, Slice, fit_chain
+from analysis.fitting.chain import fit_chain
+from analysis.fitting.chain_fit import ChainFit, Draw, Method, Slice
 from analysis.fitting.curve import Curve, fit_curve
 from analysis.fitting.intervals import bca_interval, interval, studentised_interval
 from analysis.fitting.losses import LogHuber, Squares

@@ -1,47 +1,39 @@
 """The narrowest band between two parallel lines in log-log that holds a stated share of the points.
 
     band = fit_band({"compute": budgets}, learning_rates)
-    band.exponents["compute"], band.factor, band({"compute": 1e22})
+    band.exponents["compute"], band.factor, band.predict({"compute": 1e22}), band.held_out
 
 The band's middle is the law; its lines are the law times and over `factor`. The width is measured along y, as a factor
-between near-optimal settings. Holding all points it is a linear programme, for any number of variables. Holding a share of
-them, with one variable, it is found exactly: the best band's edge passes through two points, so their slopes are all tried.
+between near-optimal settings. `band_lines.py` finds it, `band_errors.py` draws its intervals.
 """
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linprog
 
+from analysis.fitting.band_errors import SpreadErrors, check_drawn
+from analysis.fitting.band_lines import Lines, narrowest_band
 from analysis.fitting.inputs import columns_of, places_of
-from analysis.fitting.intervals import interval
 from analysis.fitting.results import (
     LEVEL,
+    NO_FIT,
     UNKNOWN,
     Array,
     FitError,
     FitStatus,
+    HeldOut,
     Interval,
-    check_level,
+    Prediction,
+    unknown,
 )
 
-DRAWS = 1000
-"""Repetitions behind the intervals."""
+METHOD = "pivot, even spread"
+"""Of the intervals."""
 
-GOLDEN = (math.sqrt(5) - 1) / 2
-ROUNDS = 64
-"""Of golden section: the bracket shrinks to 1e-13 of its width."""
-
-ROUNDING = 1e-13
-"""A half-width that is at most this share of the logarithms it comes from is none."""
-
-FREE = 1e-3
-"""Bands as narrow as the narrowest are different if their slopes move the line by this many half-widths over the data."""
-
-SLACK = 1e-9
-"""Relative: bands whose widths differ by less are equally narrow."""
+SEVERAL = unknown("the band has several variables: its errors are drawn for one")
+SHARE = unknown("the band holds a share of the points: its errors are drawn for all")
+FREE = unknown("other slopes give a band as narrow")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +59,15 @@ class BandFit:
     residuals: Array
     """Shape (n,): ln y less the middle line."""
     intervals: dict[str, Interval]
-    """Of ``centre`` and of the exponent under its variable's name, for points spread evenly over the true band; only with
-    one variable and all points held."""
+    """Of ``centre`` and of the exponents under their variables' names, for points spread evenly over the true band; only with
+    one variable and all points held, else NaN with the reason."""
+    held_out: HeldOut | None
+    """Mean (of ln y) at the largest value of the variable that was named, or the only one, by the middle line without it; None
+    where none is named, or the rest determines no band."""
     unit: str
     """Of y, and so of `centre`; an exponent has none."""
+    _errors: SpreadErrors | Interval = field(repr=False)
+    """Behind the intervals, or why there are none."""
 
     @property
     def points(self) -> int:
@@ -88,9 +85,33 @@ class BandFit:
         with np.errstate(over="ignore"):
             return float(np.exp(np.log(self.centre) + power))
 
+    def predict(self, variables: Mapping[str, float], *, level: float = LEVEL) -> Prediction:
+        """The middle line at `variables`, with its interval there and that of one more point, as of `intervals`.
+
+        Raises:
+            FitError: a variable is missing, unknown or not a positive number, or `level` is none that draws can show.
+        """
+        check_drawn(level)
+        value = self(variables)
+        if isinstance(self._errors, Interval):
+            return Prediction(value=value, law=self._errors, observation=self._errors)
+        ((name, reference),) = self.references.items()
+        place = float(np.log(variables[name] / reference))
+        return Prediction(
+            value=value,
+            law=_factors(self._errors.line(place, level), level),
+            observation=_factors(self._errors.point(place, level), level),
+        )
+
 
 def fit_band(
-    variables: Mapping[str, Array], y: Array, *, coverage: float = 1.0, level: float = LEVEL, unit: str = ""
+    variables: Mapping[str, Array],
+    y: Array,
+    *,
+    coverage: float = 1.0,
+    held_out: str | None = None,
+    level: float = LEVEL,
+    unit: str = "",
 ) -> BandFit:
     """The narrowest band that holds at least the share `coverage` of the points.
 
@@ -98,157 +119,79 @@ def fit_band(
         variables: each of shape (n,), positive.
         y: shape (n,), positive.
         coverage: above 0, at most 1; below 1 only with one variable.
+        held_out: the variable whose largest value is predicted without it; None: the only one, if there is but one.
         level: of the intervals.
         unit: of y, for print.
 
     Raises:
-        FitError: a value is impossible, lengths differ, a share is asked for with several variables, or a variable is
-            called ``y`` or ``centre``.
+        FitError: a value is impossible, lengths differ, a share is asked for with several variables, no variable has the
+            name `held_out`, or a variable is called ``y`` or ``centre``.
     """
     columns, y = columns_of(variables, y, reserved=("centre",))
-    check_level(level)
+    check_drawn(level)
     if not 0 < coverage <= 1:
         raise FitError(f"a coverage of {coverage:g}: it must be above 0 and at most 1")
     if coverage < 1 and len(columns) > 1:
         raise FitError(f"a coverage of {coverage:g} with {len(columns)} variables: below 1 there can be only one")
-    log_x = np.log(np.stack(list(columns.values())))
-    centres = log_x.mean(axis=1)
-    u, v = log_x - centres[:, None], np.log(y)
-    design = np.concatenate([np.ones((1, len(v))), u])
-    count = math.ceil(coverage * len(v) - 1e-9)  # of the points that the band holds
-    enough = count > len(design)
-    if not enough or np.linalg.matrix_rank(design) < len(design):
-        nothing = float("nan")
-        return BandFit(
-            status=FitStatus.NOT_IDENTIFIABLE if enough else FitStatus.TOO_FEW_POINTS,
-            centre=nothing,
-            exponents=dict.fromkeys(columns, nothing),
-            references=dict(zip(columns, np.exp(centres).tolist(), strict=True)),
-            factor=nothing,
-            coverage=coverage,
-            held=nothing,
-            residuals=np.full(len(v), np.nan),
-            intervals=dict.fromkeys(("centre", *columns), UNKNOWN),
-            unit=unit,
-        )
-    slopes, spread = _programme(u, v) if coverage == 1 else _share(u[0], v, count)
-    rest = v - slopes @ u
-    low, high = (rest.min(), rest.max()) if coverage == 1 else _shortest(rest, count)
-    middle, half = (low + high) / 2, (high - low) / 2
-    logarithms = np.abs(v).max() + np.abs(slopes) @ np.abs(log_x).max(axis=1)
-    exact = half <= ROUNDING * logarithms
-    free = not exact and bool((spread * np.ptp(u, axis=1) > FREE * half).any())
-    intervals = dict.fromkeys(("centre", *columns), UNKNOWN)
-    if len(columns) == 1 and coverage == 1 and not exact and not free:
-        made = _intervals(u[0], float(middle), float(slopes[0]), float(half), level)
-        intervals = dict(zip(("centre", *columns), made, strict=True))
-    trouble = FitStatus.NOT_IDENTIFIABLE if free else FitStatus.AT_BOUND if exact else None
+    if held_out is not None and held_out not in columns:
+        raise FitError(f"no variable is called {held_out!r} whose largest value to hold out: {', '.join(columns)}")
+    along = held_out or (next(iter(columns)) if len(columns) == 1 else None)
+    log_x, log_y = np.log(np.stack(list(columns.values()))), np.log(y)
+    lines = narrowest_band(log_x, log_y, coverage=coverage)
+    residuals = log_y - lines(log_x)
+    errors = _errors(lines, log_x, coverage)
+    intervals = dict.fromkeys(("centre", *columns), errors) if isinstance(errors, Interval) else {}
+    if isinstance(errors, SpreadErrors):
+        low, high = errors.slope(level)
+        intervals["centre"] = _factors(errors.line(0.0, level), level)
+        intervals[next(iter(columns))] = Interval(low=low, high=high, level=level, method=METHOD)
     return BandFit(
-        status=trouble or FitStatus.CONVERGED,
-        centre=float(np.exp(middle)),
-        exponents=dict(zip(columns, slopes.tolist(), strict=True)),
-        references=dict(zip(columns, np.exp(centres).tolist(), strict=True)),
-        factor=float(np.exp(half)),
+        status=lines.status,
+        centre=float(np.exp(lines.middle)),
+        exponents=dict(zip(columns, lines.slopes.tolist(), strict=True)),
+        references=dict(zip(columns, np.exp(lines.centres).tolist(), strict=True)),
+        factor=float(np.exp(lines.half)),
         coverage=coverage,
-        held=float((np.abs(rest - middle) <= half * (1 + 1e-9) + 1e-12).mean()),
-        residuals=rest - middle,
+        held=float((np.abs(residuals) <= lines.half * (1 + 1e-9) + 1e-12).mean()) if lines.found else float("nan"),
+        residuals=residuals,
         intervals=intervals,
+        held_out=None if along is None else _held_out(columns[along], log_x, log_y, coverage),
         unit=unit,
+        _errors=errors,
     )
 
 
-def _programme(u: Array, v: Array) -> tuple[Array, Array]:
-    """min h over slopes m, centre c and half-width h with |v - c - m u| <= h; and how far each slope can move at that h."""
-    count, points = u.shape
-    reach = np.ptp(u, axis=1)
-    scaled = (u / reach[:, None]).T
-    # From least squares, in units of what they leave: the solver's tolerances are absolute, and noise may be small.
-    base = np.linalg.lstsq(np.concatenate([np.ones((points, 1)), scaled], axis=1), v, rcond=None)[0][1:]
-    rest = v - scaled @ base
-    size = float(np.ptp(rest))
-    if size <= ROUNDING * float(np.abs(v).max()):
-        return base / reach, np.zeros(count)
-    wanted = (rest - rest.mean()) / size
-    ones = np.ones((points, 1))
-    table = np.concatenate(
-        [np.concatenate([scaled, ones, -ones], axis=1), np.concatenate([-scaled, -ones, -ones], axis=1)]
-    )
-
-    def solve(costs: Array, widest: float | None) -> Array:
-        solved = linprog(
-            costs,
-            A_ub=table,
-            b_ub=np.concatenate([wanted, -wanted]),
-            bounds=[(None, None)] * (count + 1) + [(0, widest)],
-            method="highs",
-        )
-        if solved.x is None:
-            raise FitError(f"the linear programme of the band failed: {solved.message}")
-        return np.asarray(solved.x)
-
-    best = solve(np.r_[np.zeros(count + 1), 1.0], None)
-    spread = np.zeros(count)
-    widest = float(best[-1]) * (1 + SLACK)
-    for index in range(count):
-        cost = np.eye(count + 2)[index]
-        spread[index] = abs(solve(-cost, widest)[index] - solve(cost, widest)[index])
-    return (base + best[:count] * size) / reach, spread / reach * size
+def _errors(lines: Lines, log_x: Array, coverage: float) -> SpreadErrors | Interval:
+    """What the intervals are drawn from, or why there are none."""
+    if not lines.found:
+        return NO_FIT
+    if lines.status is FitStatus.AT_BOUND:
+        return UNKNOWN
+    if lines.status is FitStatus.NOT_IDENTIFIABLE:
+        return FREE
+    if len(log_x) > 1:
+        return SEVERAL
+    if coverage < 1:
+        return SHARE
+    return SpreadErrors(log_x[0] - lines.centres[0], lines.middle, float(lines.slopes[0]), lines.half)
 
 
-def _share(u: Array, v: Array, held: int) -> tuple[Array, Array]:
-    """The slope of the narrowest band of `held` points, among the slopes between two points; and how far apart the slopes of
-    equally narrow bands are."""
-    first, second = np.triu_indices(len(u), 1)
-    apart = np.abs(u[first] - u[second]) > 1e-12
-    slopes = np.unique((v[first] - v[second])[apart] / (u[first] - u[second])[apart])
-    widths = np.concatenate([_widths(part, u, v, held) for part in np.array_split(slopes, len(slopes) // 512 + 1)])
-    equal = slopes[widths <= widths.min() * (1 + SLACK)]
-    return slopes[[int(np.argmin(widths))]], np.ptp(equal, keepdims=True)
+def _factors(ends: tuple[float, float], level: float) -> Interval:
+    """From logarithms."""
+    with np.errstate(over="ignore"):
+        low, high = np.exp(ends)
+    return Interval(low=float(low), high=float(high), level=level, method=METHOD)
 
 
-def _widths(slopes: Array, u: Array, v: Array, held: int) -> Array:
-    rest = np.sort(v - slopes[:, None] * u, axis=1)
-    return np.asarray((rest[:, held - 1 :] - rest[:, : len(u) - held + 1]).min(axis=1))
-
-
-def _shortest(rest: Array, held: int) -> tuple[float, float]:
-    """The shortest interval with `held` of the values."""
-    ordered = np.sort(rest)
-    lengths = ordered[held - 1 :] - ordered[: len(rest) - held + 1]
-    first = int(np.argmin(lengths))
-    return float(ordered[first]), float(ordered[first + held - 1])
-
-
-def _intervals(u: Array, middle: float, slope: float, half: float, level: float) -> list[Interval]:
-    """Of the centre and the slope. Their errors in units of the half-width do not depend on the truth: draws tell them."""
-    rng = np.random.default_rng(0)
-    noise = rng.uniform(-1.0, 1.0, (DRAWS, len(u)))
-    slopes = _narrowest(u, noise)
-    rest = noise - slopes[:, None] * u
-    low, high = rest.min(axis=1), rest.max(axis=1)
-    made = []
-    for value, errors, scale in ((middle, (low + high) / 2, np.exp), (slope, slopes, float)):
-        below, above = interval(errors / ((high - low) / 2), level)
-        ends = scale(value - above * half), scale(value - below * half)
-        made.append(Interval(low=float(ends[0]), high=float(ends[1]), level=level, method="pivot, even spread"))
-    return made
-
-
-def _narrowest(u: Array, v: Array) -> Array:
-    """Slopes (r,) of the narrowest bands around v (r, n): the width is convex in the slope, so golden section finds it."""
-
-    def width(slopes: Array) -> Array:
-        rest = v - slopes[:, None] * u
-        return np.asarray(np.ptp(rest, axis=1))
-
-    centre = v @ u / (u @ u)
-    reach = 2 * width(centre) / np.ptp(u)  # further out the ends of the data alone are wider apart
-    low, high = centre - reach, centre + reach
-    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-    at_left, at_right = width(left), width(right)
-    for _ in range(ROUNDS):
-        falls = at_left > at_right
-        low, high = np.where(falls, left, low), np.where(falls, high, right)
-        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-        at_left, at_right = width(left), width(right)
-    return np.asarray((low + high) / 2)
+def _held_out(column: Array, log_x: Array, log_y: Array, coverage: float) -> HeldOut | None:
+    """What the middle line without the largest value of `column` says there, on average of the logarithms."""
+    at = float(column.max())
+    largest = column == at
+    if largest.all():
+        return None
+    lines = narrowest_band(log_x[:, ~largest], log_y[~largest], coverage=coverage)
+    if lines.status not in (FitStatus.CONVERGED, FitStatus.AT_BOUND):
+        return None
+    with np.errstate(over="ignore"):
+        predicted = float(np.exp(lines(log_x[:, largest]).mean()))
+    return HeldOut(at=at, predicted=predicted, observed=float(np.exp(log_y[largest].mean())))

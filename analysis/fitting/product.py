@@ -14,6 +14,7 @@ from analysis.fitting.inputs import column_of, columns_of, places_of, weights_of
 from analysis.fitting.linear import LeastSquares
 from analysis.fitting.results import (
     LEVEL,
+    NO_FIT,
     UNKNOWN,
     Array,
     FitStatus,
@@ -80,8 +81,9 @@ class ProductLawFit:
         """
         check_level(level)
         value = self(variables)
-        if not self.dof:
-            return Prediction(value=value, law=UNKNOWN, observation=UNKNOWN)
+        if np.isnan(self.at_reference) or not self.dof:
+            why = NO_FIT if np.isnan(self.at_reference) else UNKNOWN
+            return Prediction(value=value, law=why, observation=why)
         at = np.array([1.0, *(np.log(variables[name] / self.references[name]) for name in self.exponents)])
         quantile = float(stdtrit(self.dof, (1 + level) / 2))
         made = []
@@ -136,7 +138,7 @@ def fit_product_law(
             residual_sd=nothing,
             dof=dof,
             covariance=np.full((len(names) - 1, len(names) - 1), np.nan),
-            intervals=dict.fromkeys(names, UNKNOWN),
+            intervals=dict.fromkeys(names, NO_FIT),
             held_out=None,
             unit=unit,
         )

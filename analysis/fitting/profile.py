@@ -14,7 +14,7 @@ from analysis.fitting.additive import AdditiveFit
 from analysis.fitting.frame import Frame
 from analysis.fitting.losses import LogHuber, Squares, Weighed
 from analysis.fitting.newton import VANISHED, Terms, minimise, objective
-from analysis.fitting.results import LEVEL, UNKNOWN, Array, Interval, check_level
+from analysis.fitting.results import LEVEL, NO_FIT, UNKNOWN, Array, Interval, check_level
 
 CLOSE = 1e-3
 """Relative accuracy of a bound, in standard errors."""
@@ -40,9 +40,9 @@ def profile_intervals(fit: AdditiveFit, level: float = LEVEL) -> dict[str, Inter
     """
     check_level(level)
     method = "profile, F" if isinstance(fit.loss, Squares) else "profile, robust likelihood ratio"
-    if not fit.dof or not fit.determined:
-        return dict.fromkeys(fit.names, UNKNOWN)
-    if noise_unit(fit)[0] <= ROUNDING**2:
+    if not fit.determined:
+        return dict.fromkeys(fit.names, NO_FIT)
+    if not fit.dof or noise_unit(fit)[0] <= ROUNDING**2:
         return dict.fromkeys(fit.names, UNKNOWN)
     frame = fit.frame
     at_centre = frame.terms

@@ -9,7 +9,9 @@ import numpy as np
 from scipy.special import ndtri
 
 from analysis.fitting.inputs import column_of
-from analysis.fitting.results import LEVEL, UNKNOWN, Array, FitStatus, Interval, check_level, check_points
+from analysis.fitting.results import LEVEL, NO_FIT, Array, FitStatus, Interval, check_level, check_points, unknown
+
+TOO_FEW = unknown("Fisher's z needs five points")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,7 @@ def rank_agreement(x: Array, y: Array, *, level: float = LEVEL) -> RankAgreement
     check_level(level)
     count = len(x)
     if count < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        nothing = Correlation(value=float("nan"), p_value=float("nan"), interval=UNKNOWN)
+        nothing = Correlation(value=float("nan"), p_value=float("nan"), interval=NO_FIT)
         return RankAgreement(
             status=FitStatus.TOO_FEW_POINTS if count < 3 else FitStatus.NOT_IDENTIFIABLE,
             pearson=nothing,
@@ -85,7 +87,7 @@ def rank_agreement(x: Array, y: Array, *, level: float = LEVEL) -> RankAgreement
         Correlation(
             value=float(of.statistic),
             p_value=float(of.pvalue),
-            interval=_fisher(float(of.statistic), variance, level) if count >= 5 else UNKNOWN,
+            interval=_fisher(float(of.statistic), variance, level) if count >= 5 else TOO_FEW,
         )
         for of, variance in zip((pearson, spearman, kendall), variances, strict=True)
     ]

@@ -73,7 +73,7 @@ class Coefficient:
     unit: str
     """Empty for a pure number, or where the caller named no units."""
     interval: Interval
-    """NaN at both ends where nothing measures the noise."""
+    """NaN at both ends where the data say nothing of it; `Interval.method` then says why."""
 
 
 def unknown(why: str) -> Interval:
@@ -85,10 +85,13 @@ UNKNOWN = unknown("nothing measures the noise")
 """The interval of a fit without residual degrees of freedom, or without residuals beyond rounding."""
 
 NO_FIT = unknown("the points determine no fit")
-"""The interval where the status is not identifiable or too few points."""
+"""The interval where the numbers themselves are NaN: the status is not identifiable or too few points."""
 
 NO_OPTIMUM = unknown("the data refute a minimum")
 """The interval of an optimum where every curve that the data allow has a maximum, or rises or falls all along."""
+
+NO_MINIMUM = unknown("the fitted curve has no minimum")
+"""The interval of an optimum that would be searched for outward from the fitted one."""
 
 ROUNDING = 1e-13
 """What is below this share of the ordinates is not told from 0."""

@@ -185,7 +185,9 @@ def law_of(
     resolved = sum(one.budget.resolved for one in minima)
     said = [flag for relation in relations for flag in relation.flags]
     said = [*dict.fromkeys(said), *flags]
-    if not relations:
+    if not minima:
+        said.append("law not fitted: no run can be used")
+    elif not relations:
         said.append(
             f"law not fitted: {resolved} of {len(minima)} budgets have a resolved minimum, a law of C needs two"
         )

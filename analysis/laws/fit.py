@@ -46,30 +46,39 @@ HASHED = (
 """Columns that make the data's hash; those that a table lacks are passed over."""
 
 
-def fit_laws(table: pd.DataFrame, options: FitOptions | None = None, *, correct: bool = False) -> LawsFile:
+def fit_laws(
+    table: pd.DataFrame, options: FitOptions | None = None, *, correct: bool = False, variants: bool = True
+) -> LawsFile:
     """Every law that `table` (of `analysis.collect.collect`) has a study for.
 
     Args:
         table: collected runs, usable or not.
         options: None: the defaults.
         correct: fit the laws themselves to losses moved to their budgets (`analysis.laws.correction`), not only as a variant.
+        variants: whether to fit the variants too: twice the time.
 
     Raises:
-        FitError: `table` holds no run.
+        FitError: `table` holds no run, or simulated and real ones.
     """
     options = options or FitOptions()
     if table.empty:
         raise FitError("no runs: the table is empty; name a sweep that has some (python -m launch.status)")
     table = _usable_first(table)
+    kinds = table.loc[table["left_out"].isna(), "simulated"].astype(bool)
+    if kinds.nunique() > 1:
+        raise FitError(
+            f"{int(kinds.sum())} of {len(kinds)} runs are simulated and the others are not: fit one kind at a time"
+        )
     noise = seed_noise(table[table["left_out"].isna()])
     laws, missing = _fit(Data(table=table, noise=noise, options=options))
-    slope = slope_of(laws)
+    slope = slope_of(laws) if correct or variants else None
     if correct and slope:
         table = corrected(table, slope)
         laws, missing = _fit(Data(table=table, noise=noise, options=options))
     few = replace(options, resamples=min(options.resamples, VARIANT_RESAMPLES))
-    variants = _variants(table, laws, Data(table=table, noise=noise, options=few, variant=True), slope)
-    laws = [replace(law, variants=tuple(variants.get(law.id, ()))) for law in laws]
+    if variants:
+        found = _variants(table, laws, Data(table=table, noise=noise, options=few, variant=True), slope)
+        laws = [replace(law, variants=tuple(found.get(law.id, ()))) for law in laws]
     return LawsFile(
         laws=tuple(laws),
         missing=missing,
@@ -96,7 +105,7 @@ def data_hash(table: pd.DataFrame) -> str:
 
 
 def _fit(data: Data, only: Sequence[str] = tuple(FITS)) -> tuple[list[Law], dict[str, str]]:
-    """The laws, and why others are missing: no study, or nothing usable in it."""
+    """The laws, and why others are missing. A study without a usable run gives a law that says so, and lists why."""
     laws, missing = [], {}
     for law_id in only:
         studies, fit = FITS[law_id]
@@ -104,8 +113,6 @@ def _fit(data: Data, only: Sequence[str] = tuple(FITS)) -> tuple[list[Law], dict
         needed = " or ".join(studies)
         if rows.empty:
             missing[law_id] = f"no run of study {needed}: plan it (python -m harness.sweep phase={studies[0]})"
-        elif rows["left_out"].notna().all():
-            missing[law_id] = f"none of the {len(rows)} runs of study {needed} can be used: {rows['left_out'].iloc[0]}"
         else:
             try:
                 laws.append(fit(data))

@@ -1,14 +1,24 @@
 """Learning rate and batch size against compute: two parallel lines around the near-optimal settings (F.2, Figure 12)."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from analysis.fitting import BandFit, FitError, FitStatus, fit_band
-from analysis.laws.minima import LOSS
-from analysis.laws.records import NAN, NO_CURVE, Budget, Estimate, Law, LeftOutRun, Points, Prediction, Relation
+from analysis.laws.minima import LOSS, estimate
+from analysis.laws.records import (
+    NAN,
+    NO_CURVE,
+    Budget,
+    Estimate,
+    HeldOut,
+    Law,
+    LeftOutRun,
+    Points,
+    Prediction,
+    Relation,
+)
 from analysis.laws.relation import grid_of
 from analysis.laws.rows import Data, split
 
@@ -110,40 +120,43 @@ def _others(budgets: Sequence[Budget], near: float) -> list[LeftOutRun]:
 
 
 def _relations(fit: BandFit, compute: Sequence[float], name: str, symbol: str, unit: str) -> list[Relation]:
-    """The middle line with its interval, and the two lines."""
-    exponent, reference = fit.exponents["compute"], fit.references["compute"]
-    centre, slope = fit.intervals.get("centre"), fit.intervals.get("compute")
+    """The middle line with its intervals, and the two lines."""
+    reference, low, high = fit.references["compute"], min(compute), max(compute)
+    middle = [fit.predict({"compute": budget}) for budget in grid_of(compute)]
+    held = fit.held_out
     made = []
-    for suffix, factor in (("", 1.0), ("_low", 1 / fit.factor), ("_high", fit.factor)):
-        ends = (centre.low, centre.high) if centre and not suffix else (NAN, NAN)
-        slopes = (slope.low, slope.high) if slope and not suffix else (NAN, NAN)
-        at = fit.centre * factor
-        grid = []
-        for budget in grid_of(compute):
-            u = math.log(budget / reference)
-            # Both ends at once: wider than a joint interval, never narrower.
-            tilt = sorted(math.exp(end * u) for end in slopes)
-            value = at * math.exp(exponent * u)
-            grid.append(
-                Prediction(
-                    compute=budget,
-                    value=value,
-                    low=ends[0] * tilt[0],
-                    high=ends[1] * tilt[1],
-                    extrapolated=not min(compute) <= budget <= max(compute),
-                )
+    for suffix, words, factor in (
+        ("", "", 1.0),
+        ("_low", ", lower line", 1 / fit.factor),
+        ("_high", ", upper line", fit.factor),
+    ):
+        grid = [
+            Prediction(
+                compute=budget,
+                value=there.value * factor,
+                low=NAN if suffix else there.law.low,
+                high=NAN if suffix else there.law.high,
+                extrapolated=not low <= budget <= high,
             )
+            for budget, there in zip(grid_of(compute), middle, strict=True)
+        ]
+        exponent, centre = fit.intervals["compute"], fit.intervals["centre"]
         made.append(
             Relation(
                 name=f"{name}{suffix}",
-                symbol=symbol + {"": "", "_low": ", lower line", "_high": ", upper line"}[suffix],
+                symbol=symbol + words,
                 unit=unit,
                 reference=reference,
-                at_reference=Estimate(value=at, low=ends[0], high=ends[1]),
-                exponent=Estimate(value=exponent, low=slopes[0], high=slopes[1]),
+                at_reference=Estimate(value=fit.centre * factor) if suffix else estimate(fit.centre, centre),
+                exponent=Estimate(value=fit.exponents["compute"])
+                if suffix
+                else estimate(fit.exponents["compute"], exponent),
                 compute=tuple(compute),
                 grid=tuple(grid),
-                method="points spread evenly over the band" if not suffix else "",
+                method="" if suffix else exponent.method,
+                held_out=HeldOut(compute=held.at, predicted=held.predicted, optimum=held.observed)
+                if held and not suffix
+                else None,
             )
         )
     return made

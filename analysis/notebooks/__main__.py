@@ -54,7 +54,7 @@ def execute(name: str, values: dict[str, Any], directory: Path) -> str | None:
     except CellExecutionError as error:
         failure = str(error)
     directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(directory / f"{name}.ipynb", nbformat.writes(notebook))
+    write_atomically(directory / f"{name}.ipynb", nbformat.writes(notebook))  # type: ignore[no-untyped-call]
     return failure
 
 

@@ -33,7 +33,9 @@ def test_notebooks_define_no_fit(name):
     assert "numpy" not in text
 
 
-@pytest.mark.parametrize("name", ["ratios", *(pytest.param(name, marks=pytest.mark.slow) for name in names() if name != "ratios")])
+@pytest.mark.parametrize(
+    "name", [name if name == "ratios" else pytest.param(name, marks=pytest.mark.slow) for name in names()]
+)
 def test_it_runs_and_shows_tables_and_figures(name, root, tmp_path):
     failure = execute(name, {"root": str(root), "sweep": "demo", "budgets_ahead": [1e13]}, tmp_path)
     assert failure is None
@@ -50,7 +52,7 @@ def test_it_runs_and_shows_tables_and_figures(name, root, tmp_path):
 
 def test_the_command_says_what_is_wrong(root):
     for words, message in (
-        (["only=[ratio]"], "did you mean ratios?"),
+        (["only=[ratio]"], "did you mean 'ratios'?"),
         (["root=/nowhere"], "no sweeps/ there"),
     ):
         done = command("-m", "analysis.notebooks", f"root={root}", *words)

@@ -142,6 +142,14 @@ def test_an_empty_table_is_refused():
         fit_laws(programme()[0].iloc[:0], FEW)
 
 
+def test_simulated_and_real_runs_are_not_fitted_together(holistic):
+    table, _ = holistic
+    rows = table[table["study"] == "classical"].copy()
+    rows["simulated"] = [index % 2 == 0 for index in range(len(rows))]
+    with pytest.raises(FitError, match="21 of 42 runs are simulated"):
+        fit_laws(rows, FEW)
+
+
 def test_nan_and_negative_losses_are_left_out_with_the_value(holistic):
     table, _ = holistic
     rows = table[table["study"] == "classical"].copy()

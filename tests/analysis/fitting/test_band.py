@@ -114,3 +114,77 @@ def test_a_narrow_band_is_found_as_well_as_a_wide_one(noise):
     assert np.log(band.factor) / noise == pytest.approx(np.log(like.factor), rel=0.01)
     assert (band.exponents["C"] - 0.5) / noise == pytest.approx(like.exponents["C"], abs=0.01)
     assert 0.5 in band.intervals["C"]
+
+
+def test_intervals_of_the_line_meet_those_of_its_coefficients():
+    band = fit_band({"C": X}, Y)
+    there = band.predict({"C": band.references["C"]})
+    assert there.value == pytest.approx(band.centre)
+    assert (there.law.low, there.law.high) == pytest.approx(
+        (band.intervals["centre"].low, band.intervals["centre"].high)
+    )
+    far = 1e60
+    slopes = np.log([band.predict({"C": far}).law.low, band.predict({"C": far}).law.high]) - np.log(band.centre)
+    slopes /= np.log(far / band.references["C"])
+    assert slopes == pytest.approx((band.intervals["C"].low, band.intervals["C"].high), abs=0.01)
+
+
+def test_predictions_widen_outwards_and_with_the_level():
+    band = fit_band({"C": X}, Y)
+    inside, ahead = (band.predict({"C": at}) for at in (1e20, 1e24))
+    wider = band.predict({"C": 1e24}, level=0.99)
+    for of in ("law", "observation"):
+        ratio = [np.log(getattr(one, of).high / getattr(one, of).low) for one in (inside, ahead, wider)]
+        assert ratio[0] < ratio[1] < ratio[2]
+    assert ahead.law.low < ahead.value < ahead.law.high
+    assert inside.observation.high / inside.observation.low > inside.law.high / inside.law.low
+    with pytest.raises(FitError, match="4000 draws"):
+        band.predict({"C": 1e24}, level=0.9999)
+    with pytest.raises(FitError, match="4000 draws"):
+        fit_band({"C": X}, Y, level=0.9999)
+
+
+def test_largest_value_is_predicted_without_it():
+    twice = np.r_[X, X[-1]], np.r_[Y, Y[-1] * 1.1]
+    held = fit_band({"C": twice[0]}, twice[1]).held_out
+    without = fit_band({"C": X[:-1]}, Y[:-1])
+    assert held.at == X[-1]
+    assert held.predicted == pytest.approx(without({"C": X[-1]}))
+    assert held.observed == pytest.approx(Y[-1] * np.sqrt(1.1))
+    exact = fit_band({"C": X}, X**0.5).held_out  # no width, but a law all the same
+    assert exact.relative_error == pytest.approx(0.0, abs=1e-9)
+    assert fit_band({"C": X[:3]}, Y[:3]).held_out is None
+    share = fit_band({"C": X}, Y, coverage=0.7).held_out
+    assert share.predicted == pytest.approx(fit_band({"C": X[:-1]}, Y[:-1], coverage=0.7)({"C": X[-1]}))
+
+
+def test_with_several_variables_the_caller_names_the_one_held_out():
+    rng = np.random.default_rng(1)
+    n, d = np.exp(rng.integers(1, 5, 40)), np.exp(rng.uniform(20, 26, 40))
+    y = 1.8 * n**-0.7 * d**0.3 * np.exp(rng.uniform(-0.1, 0.1, 40))
+    assert fit_band({"N": n, "D": d}, y).held_out is None
+    band = fit_band({"N": n, "D": d}, y, held_out="N")
+    largest = n == n.max()
+    rest = fit_band({"N": n[~largest], "D": d[~largest]}, y[~largest])
+    logs = [np.log(rest({"N": one, "D": other})) for one, other in zip(n[largest], d[largest], strict=True)]
+    assert band.held_out.at == n.max()
+    assert band.held_out.predicted == pytest.approx(np.exp(np.mean(logs)))
+    with pytest.raises(FitError, match="no variable is called 'C'"):
+        fit_band({"N": n, "D": d}, y, held_out="C")
+
+
+def test_where_there_is_no_interval_the_reason_is_said():
+    x = np.array([1.0, 1, 2, 2, 3, 3])
+    reasons = {
+        "the points determine no fit": fit_band({"C": X[:2]}, Y[:2]),
+        "nothing measures the noise": fit_band({"C": X}, X**0.5),
+        "other slopes give a band as narrow": fit_band({"C": [1, 1, 2]}, [1, 2, 1.5]),
+        "share of the points": fit_band({"C": X}, Y, coverage=0.8),
+        "several variables": fit_band({"N": x, "D": [1, 2, 1, 2, 1, 2]}, [1, 2.0, 3.1, 4, 4.5, 7]),
+    }
+    for reason, band in reasons.items():
+        place = dict.fromkeys(band.exponents, 2.0)
+        prediction = band.predict(place)
+        for one in (*band.intervals.values(), prediction.law, prediction.observation):
+            assert np.isnan(one.low)
+            assert reason in one.method

@@ -146,9 +146,12 @@ def model_free(find: Callable, points: int, rng: np.random.Generator) -> Hits:
 def band(points: int, rng: np.random.Generator) -> Hits:
     x = budgets(points)
     fit = fit_band({"C": x}, (x / 1e20) ** -0.3 * np.exp(0.4 * rng.uniform(-1, 1, points)))
+    there, ahead = 1e4**-0.3, fit.predict({"C": 1e24})
     return {
         "exponent": -0.3 in fit.intervals["C"],
         "centre": (fit.references["C"] / 1e20) ** -0.3 in fit.intervals["centre"],
+        "law ahead": there in ahead.law,
+        "observation ahead": there * np.exp(0.4 * rng.uniform(-1, 1)) in ahead.observation,
     }
 
 

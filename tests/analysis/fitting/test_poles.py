@@ -3,7 +3,7 @@ import pytest
 from scipy.optimize import least_squares
 
 from analysis.fitting import FitError, FitStatus, FlooredHyperbola, TwoPoles, fit_curve, fit_poles
-from analysis.fitting.poles import FURTHEST, NEAREST, _Search
+from analysis.fitting.pole_search import FURTHEST, NEAREST, PoleSearch
 
 X = np.array([7.0, 8.0, 9.0, 11.0, 14.0, 17.0, 21.0, 26.0])
 RNG = np.random.default_rng(0)
@@ -134,9 +134,9 @@ def test_two_poles_that_data_cannot_tell_are_ambiguous():
     """Random ordinates whose two best pairs of poles, at opposite ends of a range, differ by 0.2% in their squares."""
     rng = np.random.default_rng(85)
     x, y = np.sort(rng.uniform(0, 1, 7)), rng.standard_normal(7)
-    search = _Search(x, y, None, None)
+    search = PoleSearch(x, y, None, None)
     found = search.least()
     assert found[1].squares < 1.003 * found[0].squares
     assert search.ambiguous(found)
-    clear = _Search(LONG, 2 / (LONG - 6) + 3 / (35 - LONG) + 1, None, None)
+    clear = PoleSearch(LONG, 2 / (LONG - 6) + 3 / (35 - LONG) + 1, None, None)
     assert not clear.ambiguous(clear.least())
