@@ -95,15 +95,28 @@ def _panel(axes: Any, budget: Budget, shapes: dict[str, str], word: str) -> None
     margin = 0.08 * (top - least) or 0.01
     axes.set_ylim(least - margin, top + margin)
     if above := int((losses > top + margin).sum()):
-        axes.text(0.98, 0.97, f"{count(above, 'run')} above", transform=axes.transAxes, ha="right", va="top", fontsize=7, color=GREY)
+        axes.text(
+            0.98,
+            0.97,
+            f"{count(above, 'run')} above",
+            transform=axes.transAxes,
+            ha="right",
+            va="top",
+            fontsize=7,
+            color=GREY,
+        )
     margin = 0.03 * (x.max() - x.min()) or 0.5
     axes.set_xlim(x.min() - margin, x.max() + margin)
     if budget.resolved:
         label = f"within {100 * budget.tolerance:g}% of the least loss"
         axes.axvspan(*budget.band, color=GREEN, alpha=0.15, linewidth=0, label=label)
-        _optimum(axes, budget, (x.min(), x.max()), color=ORANGE, markersize=5, capsize=3, zorder=5, label="optimum, 95%")
+        _optimum(
+            axes, budget, (x.min(), x.max()), color=ORANGE, markersize=5, capsize=3, zorder=5, label="optimum, 95%"
+        )
         digits = 0 if budget.optimum.value > 100 else 2
-        ends = " to ".join(f"{end:.{digits}f}" if math.isfinite(end) else "open" for end in (budget.optimum.low, budget.optimum.high))
+        ends = " to ".join(
+            f"{end:.{digits}f}" if math.isfinite(end) else "open" for end in (budget.optimum.low, budget.optimum.high)
+        )
         note = f"optimum {budget.optimum.value:.{digits}f} ({ends})"
     axes.set_title(f"{flops(budget.compute)}\n{note}", fontsize=9, color="black" if budget.resolved else RED)
 

@@ -43,7 +43,9 @@ def loss_curves(findings: Findings) -> Drawing:
         axes.set_xlabel("training tokens")
         axes.set_ylabel("training loss, nats/token")
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-        axes.legend(handles.values(), handles.keys(), loc="lower left", title="M, FLOPs/token", fontsize=7, title_fontsize=7)
+        axes.legend(
+            handles.values(), handles.keys(), loc="lower left", title="M, FLOPs/token", fontsize=7, title_fontsize=7
+        )
     return figure
 
 

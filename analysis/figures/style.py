@@ -1,4 +1,4 @@
-"""How every figure looks: colours that colour-blind readers tell apart, log axes whose labels never collide, one size of print."""
+"""How every figure looks: colours that colour-blind readers tell apart, log axes whose labels never collide."""
 
 import io
 import math
@@ -108,7 +108,15 @@ def _log_labels(axis: Any, formatter: Any) -> None:
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         axis.set_minor_locator(NullLocator())
     else:
-        steps = (1, 1.5, 2, 3, 4, 5, 7) if decades < 0.8 else (1, 2, 5) if decades < 1.7 else (1, 3) if decades < 3 else (1,)
+        steps = (
+            (1, 1.5, 2, 3, 4, 5, 7)
+            if decades < 0.8
+            else (1, 2, 5)
+            if decades < 1.7
+            else (1, 3)
+            if decades < 3
+            else (1,)
+        )
         axis.set_major_locator(LogLocator(subs=steps, numticks=12))
     axis.set_major_formatter(formatter)
     axis.set_minor_formatter(NullFormatter())

@@ -18,7 +18,10 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 LISTENER = """<script>window.troubles = [];
 window.addEventListener("error", e => troubles.push("error: " + e.message));
 window.addEventListener("unhandledrejection", e => troubles.push("rejection: " + e.reason));
-for (const level of ["error", "warn"]) { const own = console[level]; console[level] = (...a) => { troubles.push(level + ": " + a.join(" ")); own(...a); }; }
+for (const level of ["error", "warn"]) {
+  const own = console[level];
+  console[level] = (...words) => { troubles.push(level + ": " + words.join(" ")); own(...words); };
+}
 </script>"""
 
 PROBE = """<script>(async () => { let found; try { found = await (%s)(); } catch (e) { found = {failed: String(e.stack || e)}; }
@@ -35,7 +38,8 @@ def chromium() -> str:
 
 
 def open_page(path: Path, probe: str, *options: str, size: tuple[int, int] = (1200, 900)) -> dict[str, Any]:
-    """What `probe`, the text of an async JavaScript function, gives in the page at `path`, and ``troubles``, the console's errors and warnings."""
+    """``found``: what `probe`, the text of an async JavaScript function, gives in the page at `path`; ``troubles``: the console's
+    errors and warnings."""
     text = path.read_text()
     copy = path.with_name(f"probed-{path.name}")
     head, body = text.split("<head>", 1)
@@ -57,7 +61,20 @@ def screenshot(path: Path, to: Path, *options: str, size: tuple[int, int] = (120
 def _run(path: Path, *options: str, size: tuple[int, int]) -> subprocess.CompletedProcess:
     offline = "--host-resolver-rules=MAP * ~NOTFOUND"
     command = [
-        *(chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr"),
-        *(offline, f"--window-size={size[0]},{size[1]}", f"--user-data-dir={path.parent / 'browser'}", *options, path.as_uri()),
+        *(
+            chromium(),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--enable-logging=stderr",
+        ),
+        *(
+            offline,
+            f"--window-size={size[0]},{size[1]}",
+            f"--user-data-dir={path.parent / 'browser'}",
+            *options,
+            path.as_uri(),
+        ),
     ]
     return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)

@@ -18,21 +18,23 @@ from tests.analysis.laws_by_hand import BUDGETS, laws_of, rows
 PROBE = """async () => {
   while (!document.documentElement.dataset.drawn) await new Promise(go => setTimeout(go, 50));
   const plots = [...document.querySelectorAll(".plot")].map(plot => ({
-    name: plot.id, traces: plot.querySelectorAll(".scatterlayer .trace").length, points: plot.querySelectorAll(".points path").length,
+    name: plot.id, traces: plot.querySelectorAll(".scatterlayer .trace").length,
+    points: plot.querySelectorAll(".points path").length,
     wide: plot.getBoundingClientRect().width, high: plot.getBoundingClientRect().height }));
   const images = [...document.images].map(image => { image.loading = "eager"; return image; });
-  await Promise.all(images.map(image => image.complete && image.naturalWidth ? 0 : new Promise(go => { image.onload = go; image.onerror = go; })));
+  await Promise.all(images.map(image => image.complete && image.naturalWidth ? 0
+    : new Promise(go => { image.onload = go; image.onerror = go; })));
   const plot = document.getElementById("classical-curves");
   plot.scrollIntoView();
-  const trace = plot._fullData[0], box = plot.querySelector(".nsewdrag").getBoundingClientRect();
-  const at = { clientX: box.left + plot._fullLayout.xaxis.d2p(trace.x[1]), clientY: box.top + plot._fullLayout.yaxis.d2p(trace.y[1]), bubbles: true, view: window };
+  const trace = plot._fullData[0], area = plot.querySelector(".nsewdrag"), box = area.getBoundingClientRect();
+  const at = { clientX: box.left + plot._fullLayout.xaxis.d2p(trace.x[1]), bubbles: true, view: window,
+    clientY: box.top + plot._fullLayout.yaxis.d2p(trace.y[1]) };
   const opened = []; window.open = link => opened.push(link);
-  plot.querySelector(".nsewdrag").dispatchEvent(new MouseEvent("mousemove", at));
+  area.dispatchEvent(new MouseEvent("mousemove", at));
   await new Promise(go => setTimeout(go, 300));
   const label = plot.querySelector(".hoverlayer .hovertext")?.textContent ?? "";
   for (const kind of ["mousedown", "mouseup", "click"]) {
-    (kind === "mousedown" ? plot.querySelector(".nsewdrag") : document.querySelector(".dragcover") ?? plot.querySelector(".nsewdrag"))
-      .dispatchEvent(new MouseEvent(kind, at));
+    (kind === "mousedown" ? area : document.querySelector(".dragcover") ?? area).dispatchEvent(new MouseEvent(kind, at));
     await new Promise(go => setTimeout(go, 50));
   }
   await new Promise(go => setTimeout(go, 300));
@@ -111,7 +113,9 @@ def test_it_says_what_it_must(page):
     assert "The form is in doubt." in text
     assert "extrapolated" in text
     assert "losses moved" in text
-    assert len(re.findall(r"<img [^>]*data:image/png;base64,", page[0].read_text())) == len(FIGURES) - len(INTERACTIVE) - 1  # without loss curves
+    assert (
+        len(re.findall(r"<img [^>]*data:image/png;base64,", page[0].read_text())) == len(FIGURES) - len(INTERACTIVE) - 1
+    )  # without loss curves
 
 
 def test_plots_hold_every_run_of_their_law(page):
@@ -140,7 +144,9 @@ def test_names_from_the_outside_cannot_become_markup():
 def test_partial_data_give_a_page_that_says_what_is_missing(study):
     table = rows(BUDGETS[:1])
     table = table[table["study"] == study]
-    text = report_page(table, laws_of(table), DrawnFigures(images={}, missing={"rank": "no run of study rank"}), ["one"])
+    text = report_page(
+        table, laws_of(table), DrawnFigures(images={}, missing={"rank": "no run of study rank"}), ["one"]
+    )
     assert "no run of study" in text
     assert "Median proxy against least loss" in text
 
@@ -171,7 +177,9 @@ def test_in_a_browser_every_figure_is_drawn_and_hovers(page, name, size, options
     assert answer["troubles"] == []
     assert found["fetched"] == []
     assert {plot["name"] for plot in found["plots"]} == {plot.name for law in laws.laws for plot in plots_of(law)}
-    assert all(plot["traces"] and plot["points"] and plot["wide"] > 300 and plot["high"] > 200 for plot in found["plots"])
+    assert all(
+        plot["traces"] and plot["points"] and plot["wide"] > 300 and plot["high"] > 200 for plot in found["plots"]
+    )
     assert len(found["images"]) == len(FIGURES) - len(INTERACTIVE) - 1
     assert all(width > 300 for width in found["images"])
     assert found["run"] in found["label"]
