@@ -26,8 +26,9 @@ from analysis.figures.style import (
 from analysis.laws import Budget
 from analysis.text import count, flops
 
-TALLEST = 0.06
-"""Loss over the least one, relatively, up to which a panel reaches: a run at the bound would flatten all others."""
+TALLEST, MOST_ABOVE = 0.06, 0.1
+"""Loss over the least one, relatively, up to which a panel reaches if no more than this share of its runs lie above: a run at the
+bound would flatten all others."""
 
 
 def isoflop(findings: Findings) -> Drawing:
@@ -91,7 +92,7 @@ def _panel(axes: Any, budget: Budget, shapes: dict[str, str], word: str) -> None
         fitted = curve(line)
         least = min(least, float(fitted.min()))
         axes.plot(line, fitted, "-" if budget.resolved else ":", color=BLUE, label="fitted curve", zorder=4)
-    top = min(float(np.nanmax(losses)), least * (1 + TALLEST))
+    top = min(float(np.nanmax(losses)), max(least * (1 + TALLEST), float(np.nanquantile(losses, 1 - MOST_ABOVE))))
     margin = 0.08 * (top - least) or 0.01
     axes.set_ylim(least - margin, top + margin)
     if above := int((losses > top + margin).sum()):

@@ -12,10 +12,10 @@ from analysis.figures.style import Drawing, budget_colours, panels, readable_log
 from analysis.text import flops
 from harness.files import read_json_lines
 
-MOST_PANELS = 12
+MOST_PANELS = 9
 """More would be too small to read."""
 
-MOST_RUNS = 12
+MOST_RUNS = 8
 """Curves in a panel, chosen evenly along M."""
 
 BINS_PER_E = 8

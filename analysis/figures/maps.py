@@ -140,6 +140,7 @@ def _map(axes: Any, points: pd.DataFrame, plane: str) -> Any:
         axes.set(xscale="log", yscale="log", xlabel="active parameters N_a", ylabel="total parameters N")
         for axis in (axes.xaxis, axes.yaxis):
             readable_log(axis, giga="B")
+        axes.minorticks_off()  # in so small a panel they are noise
     else:
         axes.set(xlabel="M/N_a, FLOPs per active parameter", ylabel="N/N_a")
     return mesh

@@ -17,7 +17,7 @@ from harness.errors import HarnessError
 from harness.region import region
 from harness.solver import MIN_M_OVER_NA, Rules
 
-RESOLUTION = 90
+RESOLUTION = 64
 """Points along an axis."""
 
 MOST_DENSITY = 20.0
