@@ -30,6 +30,7 @@ def law_section(law: Law) -> dict[str, Any]:
         "statements": [{"text": one.text, "verdict": HOLDS[one.holds]} for one in law.statements],
         "flags": flag_sentences(law, budgets=False),  # theirs stand in the table of budgets
         "budgets": [_budget(law, budget) for budget in law.per_budget],
+        "has_minima": any(budget.status != NO_CURVE or budget.optimum.value > 0 for budget in law.per_budget),
         "curved": any(budget.status != NO_CURVE for budget in law.per_budget),
         "predictions": [row for relation in law.relations for row in _predictions(law, relation)],
         "variants": [row for variant in law.variants for row in _shifts(law, variant.id, variant.relations)],
