@@ -234,8 +234,8 @@ def _outside(chain: ChainFit, law: PowerLawFit, symbol: str) -> list[str]:
     if all(values[part] in chain.interval(part) for part in PARTS):
         return []
     return [
-        f"{symbol}: the law of all runs together (exponent {float(chain.joint.exponent):.3f}) excludes the law through the optima: "
-        "they are known with very different accuracy, or the form is in doubt; the intervals are from the optima's scatter"
+        f"{symbol}: the law of all runs together (exponent {float(chain.joint.exponent):.3f}) excludes the law through the "
+        "optima: they are known with very different accuracy, or the form is in doubt; the intervals are from the optima's scatter"
     ]
 
 
