@@ -58,7 +58,10 @@ def _show_minima(console: Console, law: Law) -> None:
 
 
 def _show_left_out(console: Console, table: pd.DataFrame, laws: LawsFile) -> None:
-    out = left_out_runs(table, laws)
+    unused = left_out_runs(table, laws)
+    if sound := sum(left.usable for left in unused):
+        console.print(escape(f"\n{count(sound, 'sound row')} lie where no curve is fitted; report.html lists them"))
+    out = [left for left in unused if not left.usable]
     if not out:
         return
     console.print(f"\n[bold]{count(len(out), 'row')} of {len(table)} left out[/]")
