@@ -235,7 +235,7 @@ def _outside(chain: ChainFit, law: PowerLawFit, symbol: str) -> list[str]:
         return []
     return [
         f"{symbol}: the law of all runs together (exponent {float(chain.joint.exponent):.3f}) excludes the law through the "
-        "optima: they are known with very different accuracy, or the form is in doubt; the intervals are from the optima's scatter"
+        "optima: they are known with very different accuracy, or the form is in doubt; the intervals are from their scatter"
     ]
 
 
