@@ -12,8 +12,9 @@ Exit codes: 0 the rehearsal ran; 1 a hostile truth was not warned of; 2 the requ
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ REPEATED = ("classical", "1")
 """Studies that repeat points over seeds."""
 
 WORKERS = 2
-"""Truths that are simulated at a time."""
+"""Truths that are played through at a time, each in a process."""
 
 EXPECTED = {
     "outside": ("classical", "m_over_na"),
@@ -128,19 +129,18 @@ def task(config: DictConfig) -> int:
     numbers = {
         name: _whole(config[name], name, least) for name, least in (("seeds", 1), ("noise_seed", 0), ("resamples", 200))
     }
-    studies = [str(study) for study in config.studies]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        jobs = [
-            pool.submit(simulate, root / truth, truth, studies, numbers["seeds"], numbers["noise_seed"])
-            for truth in truths
-        ]
-        for job in jobs:
-            job.result()
-    main_one = rehearse(root / truths[0], truths[0], resamples=numbers["resamples"], compared=True)
-    others = [rehearse(root / truth, truth, resamples=numbers["resamples"], compared=False) for truth in hostile]
+    phases = [str(phase) for phase in config.phases]
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(_play, root / truth, truth, phases, numbers, truth == truths[0]) for truth in truths]
+        main_one, *others = (job.result() for job in jobs)
     from analysis.rehearsal_text import show
 
     return 0 if show(main_one, others) else 1
+
+
+def _play(root: Path, truth: str, phases: Sequence[str], numbers: dict[str, int], compared: bool) -> Rehearsed:
+    simulate(root, truth, phases, numbers["seeds"], numbers["noise_seed"])
+    return rehearse(root, truth, resamples=numbers["resamples"], compared=compared)
 
 
 def _whole(value: Any, name: str, least: int) -> int:

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from analysis.covered import Row, counts
 from analysis.rehearsal import EXPECTED, Rehearsed, warned
-from analysis.text import scientific
+from analysis.text import scientific, with_interval
 
-MARKS = {True: "yes", False: "NO", None: "–"}
+MARKS = {True: "✓", False: "✗", None: "–"}
 
 
 def show(main: Rehearsed, hostile: Sequence[Rehearsed], console: Console | None = None) -> bool:
@@ -19,6 +20,7 @@ def show(main: Rehearsed, hostile: Sequence[Rehearsed], console: Console | None 
     found = counts(main.rows)
     noise, truth = found["covers_clean"], found["covers_truth"]
     console.print(
+        "holds: whether the interval holds what the same runs give without noise / the truth.\n"
         f"Of 95% intervals {noise[0]} of {noise[1]} hold what the same runs give without noise, {truth[0]} of {truth[1]} the "
         "truth. Where only the first is held, the runs themselves are off: at proxy widths, off their targets, or on a curve of "
         "another form.",
@@ -45,32 +47,29 @@ def show(main: Rehearsed, hostile: Sequence[Rehearsed], console: Console | None 
 
 
 def coefficients(rehearsed: Rehearsed) -> Table:
-    """Each coefficient: truth, noise-free, estimate, interval, what it covers."""
-    table = Table(title=f"SIMULATED: truth {rehearsed.truth}", title_justify="left")
-    for name in ("law", "coefficient"):
-        table.add_column(name)
-    for name in ("truth", "without noise", "estimate", "95% interval"):
-        table.add_column(name, justify="right")
-    for name in ("holds w/o noise", "holds truth"):
-        table.add_column(name)
+    """Each coefficient: truth, noise-free, estimate with its interval, and whether that holds the two."""
+    table = Table(
+        title=f"SIMULATED: truth {rehearsed.truth}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    table.add_column("coefficient", min_width=22, no_wrap=True)
+    for name in ("truth", "w/o noise"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("estimate (95%)", overflow="fold")
+    table.add_column("holds", no_wrap=True)
     previous = ""
     for row in rehearsed.rows:
-        table.add_row(row.law if row.law != previous else "", *_cells(row))
-        previous = row.law
+        if row.law != previous:
+            table.add_row(f"[bold]{row.law}[/bold]")
+            previous = row.law
+        table.add_row(*_cells(row))
     return table
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     estimate = row.estimate
     return (
-        row.name,
-        *("–" if value is None else scientific(value, 4) for value in (row.truth, row.clean)),
-        scientific(estimate.value, 4),
-        f"{_end(estimate.low)} to {_end(estimate.high)}" if estimate.low == estimate.low else "–",
-        MARKS[row.covers_clean],
-        MARKS[row.covers_truth],
+        row.name.replace(" ", "\n  ", 1),
+        *("–" if value is None else scientific(value) for value in (row.truth, row.clean)),
+        with_interval(estimate.value, estimate.low, estimate.high),
+        f"{MARKS[row.covers_clean]} / {MARKS[row.covers_truth]}",
     )
-
-
-def _end(value: float) -> str:
-    return "open" if value in (float("inf"), float("-inf")) else scientific(value, 4)

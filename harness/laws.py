@@ -12,11 +12,14 @@ from typing import Any
 from harness.errors import ConfigError
 from harness.files import read_json
 
-SCHEMA = 1
-"""Newest version of the file that is read."""
+SCHEMA = 2
+"""Newest version of the file that is read. A budget's optimum is a number in the first, a mapping with its value since then."""
 
 FLOORS = {"m_over_na": 6.0}
 """Quantities whose power law is fitted above a bound, as ``<quantity>_minus_<bound>``."""
+
+ALIASES = {"batch_size": "batch_tokens"}
+"""Quantities whose coefficients are stored under another name."""
 
 RESOLVED = "resolved"
 
@@ -71,11 +74,12 @@ class Laws:
         main = law_id == quantity or quantity == "flops_per_token"  # what per_budget holds of the law
         for budget in law.get("per_budget") or [] if main else []:
             there = math.isclose(budget.get("compute") or 0.0, compute, rel_tol=1e-9)
-            if there and budget.get("status") == RESOLVED and _number(budget.get("optimum")):
-                return float(budget["optimum"])
+            if there and budget.get("status") == RESOLVED and (optimum := _optimum(budget.get("optimum"))):
+                return optimum
         coefficients, reference = law.get("coefficients") or {}, _number(law.get("reference_compute"))
         floor = FLOORS.get(quantity)
-        forms = [(quantity, 0.0)] if floor is None else [(f"{quantity}_minus_{floor:g}", floor), (quantity, 0.0)]
+        forms = [(f"{quantity}_minus_{floor:g}", floor)] if floor is not None else []
+        forms += [(name, 0.0) for name in (quantity, ALIASES.get(quantity)) if name is not None]
         for name, above in forms:
             at, exponent = (
                 _number((coefficients.get(f"{name}_{part}") or {}).get("value"))
@@ -95,6 +99,11 @@ class Laws:
 
     def _law(self, law_id: str) -> dict[str, Any] | None:
         return next((law for law in self.document["laws"] if isinstance(law, dict) and law.get("id") == law_id), None)
+
+
+def _optimum(value: Any) -> float | None:
+    """A budget's optimum: a number, or since schema 2 ``{value, low, high}``."""
+    return _number(value.get("value") if isinstance(value, dict) else value)
 
 
 def _number(value: Any) -> float | None:

@@ -12,10 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linprog
 
-from analysis.fitting.results import Array, FitError, FitStatus
-
-ROUNDING = 1e-13
-"""A half-width that is at most this share of the logarithms it comes from is none."""
+from analysis.fitting.results import ROUNDING, Array, FitError, FitStatus
 
 FREE = 1e-3
 """Bands as narrow as the narrowest are different if their slopes move the line by this many half-widths over the data."""
@@ -74,7 +71,7 @@ def narrowest_band(x: Array, v: Array, *, coverage: float) -> Lines:
     half = float(high - low) / 2
     logarithms = np.abs(v).max() + np.abs(slopes) @ np.abs(x).max(axis=1)
     status = FitStatus.CONVERGED
-    if half <= ROUNDING * logarithms:
+    if half <= ROUNDING * logarithms:  # no width, only what is left of the logarithms
         status = FitStatus.AT_BOUND
     elif (spread * np.ptp(u, axis=1) > FREE * half).any():
         status = FitStatus.NOT_IDENTIFIABLE

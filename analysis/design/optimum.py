@@ -1,0 +1,214 @@
+"""Laws read off at a budget: each recommended number with its interval, what it rests on, and how far from the data it is.
+
+A law's own resolved optimum at the budget is preferred to its line through all budgets, as in `harness.laws` and the paper's
+section 6; elsewhere the line holds. Where a file has optima but no line, the nearest budget's optimum is held.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from analysis.laws.records import NAN, Law, LawsFile, Relation
+from harness.architecture import Backbone
+from harness.equations import MIN_M_OVER_NA
+from harness.errors import ConfigError, InfeasibleError
+from harness.scales import budget_label
+
+PAPER_MAX_N_OVER_NA = 289 / 9
+"""Bound of N/N_a on the paper's backbone, which published laws are stated for."""
+
+STUDIES = {
+    "classical": "python -m harness.sweep phase=classical scale=all",
+    "m_over_na": "python -m harness.sweep phase=1 scale=all, then phase=refine",
+    "n_over_na": "python -m harness.sweep phase=1 scale=all",
+    "hidden_size": "python -m harness.sweep phase=2 scale=all",
+    "learning_rate": "python -m harness.sweep phase=hyperparameters scale=all",
+    "batch_size": "python -m harness.sweep phase=hyperparameters scale=all",
+}
+"""Which runs give a law, by its id."""
+
+LAW, MEASURED, HELD, RULE, GIVEN, DERIVED = "law", "measured", "held", "rule", "given", "derived"
+"""Where a number comes from: a law's line; the budget's own optimum; the nearest budget's; the backbone's table or a rule of
+it; the user; other numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """A recommended number."""
+
+    value: float
+    low: float = NAN
+    """Ends of the 95% interval; NaN where none is known."""
+    high: float = NAN
+    origin: str
+    """`LAW`, `MEASURED`, `HELD`, `RULE`, `GIVEN` or `DERIVED`."""
+    basis: str
+    """What it rests on, in a phrase."""
+    extrapolation: float = 1.0
+    """How far the budget is outside those behind it, as a factor; 1 inside."""
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    def mapped(self, change: Callable[[float], float], basis: str) -> "Quantity":
+        """The number and both ends through a monotone function."""
+        ends = sorted((change(self.low), change(self.high))) if self.known else (NAN, NAN)
+        return replace(self, value=change(self.value), low=ends[0], high=ends[1], origin=DERIVED, basis=basis)
+
+
+def given(value: float, option: str) -> Quantity:
+    """A number that the user decided."""
+    return Quantity(value=value, origin=GIVEN, basis=f"{option}= given")
+
+
+def combined(value: float, parts: Sequence[tuple[Quantity, int]], basis: str) -> Quantity:
+    """A product of powers (+1 or -1) of other numbers, their intervals combined as independent, in logarithms.
+
+    What has no interval adds nothing: the result's interval is then that of the other parts alone, and `basis` should say so.
+    """
+    below = above = 0.0
+    for part, power in parts:
+        if not (part.known and part.low > 0):
+            continue
+        down, up = math.log(part.value / part.low), math.log(part.high / part.value)
+        below, above = (below + down**2, above + up**2) if power > 0 else (below + up**2, above + down**2)
+    known = any(part.known for part, _ in parts)
+    return Quantity(
+        value=value,
+        low=value * math.exp(-math.sqrt(below)) if known else NAN,
+        high=value * math.exp(math.sqrt(above)) if known else NAN,
+        origin=DERIVED,
+        basis=basis,
+        extrapolation=max(part.extrapolation for part, _ in parts),
+    )
+
+
+def read_off(
+    laws: LawsFile, law_id: str, names: Sequence[str], compute: float, *, main: bool = True
+) -> Quantity | None:
+    """The quantity at `compute` FLOPs: the first of the relations `names` that the law has; None where it says nothing.
+
+    `main`: whether the quantity is the law's abscissa, so that its budgets' own optima are of it.
+    """
+    law = laws.law(law_id)
+    if law is None:
+        return None
+    source = law.source or f"{len(law.points_used)} runs"
+    resolved = [budget for budget in law.per_budget if budget.resolved] if main else []
+    for budget in resolved:
+        if math.isclose(budget.compute, compute, rel_tol=1e-9):
+            optimum = budget.optimum
+            return Quantity(
+                value=optimum.value,
+                low=optimum.low,
+                high=optimum.high,
+                origin=MEASURED,
+                basis=f"this budget's own optimum ({source})",
+            )
+    for name in names:
+        if (relation := law.relation(name)) is not None:
+            predicted = relation.predict(compute)
+            return Quantity(
+                value=predicted.value,
+                low=predicted.low,
+                high=predicted.high,
+                origin=LAW,
+                basis=f"law of {relation.symbol} through {len(relation.compute)} budgets ({source})",
+                extrapolation=relation.extrapolation(compute),
+            )
+    if not resolved:
+        return None
+    nearest = min(resolved, key=lambda budget: abs(math.log(budget.compute / compute)))
+    edges = [budget.compute for budget in resolved]
+    return Quantity(
+        value=nearest.optimum.value,
+        origin=HELD,
+        basis=f"held at the optimum of {budget_label(nearest.compute)}, as there is no law of C ({source})",
+        extrapolation=max(1.0, compute / max(edges), min(edges) / compute),
+    )
+
+
+def needed(laws: LawsFile, where: str, law_id: str, names: Sequence[str], compute: float, option: str) -> Quantity:
+    """`read_off`, or which study to run.
+
+    Raises:
+        ConfigError: the laws say nothing of it.
+    """
+    found = read_off(laws, law_id, names, compute)
+    if found is None:
+        why = laws.missing.get(law_id)
+        if why is None and (law := laws.law(law_id)) is not None:
+            why = "; ".join(law.flags) or "no two budgets are resolved"
+        raise ConfigError(
+            f"{where} has no law of {option}{f' ({why})' if why else ''}: run its study ({STUDIES[law_id]}) and refit "
+            f"(python -m analysis.refit sweep=all), or give {option}=<number>; it has "
+            f"{', '.join(law.id for law in laws.laws if law.fitted) or 'no law'}"
+        )
+    return found
+
+
+def m_over_na_at(laws: LawsFile, where: str, compute: float) -> Quantity:
+    """M/N_a.
+
+    Raises:
+        ConfigError: there is no law of it.
+        InfeasibleError: the law leaves what an architecture can have at this budget; with the budget at which it happens.
+    """
+    found = needed(laws, where, "m_over_na", ("m_over_na_minus_6", "m_over_na"), compute, "m_over_na")
+    if not found.value > MIN_M_OVER_NA:
+        law = laws.law("m_over_na")
+        relation = law.relation("m_over_na") if law else None
+        there = _crossing(relation, MIN_M_OVER_NA) if relation else NAN
+        raise InfeasibleError(
+            f"the law of M/N_a in {where} reads {found.value:.4g} at {budget_label(compute)}, and M/N_a is always above "
+            f"{MIN_M_OVER_NA:g}: it passes {MIN_M_OVER_NA:g} at {there:.3g} FLOPs. Give m_over_na=<number above "
+            f"6>, or refit with "
+            "this version, whose law is of M/N_a - 6"
+        )
+    return replace(found, low=max(found.low, MIN_M_OVER_NA * (1 + 1e-6))) if found.known else found
+
+
+def n_over_na_at(laws: LawsFile, where: str, backbone: Backbone, compute: float) -> Quantity:
+    """N/N_a, carried to `backbone` as the same share of the way from 1 to its bound where the laws are of another one.
+
+    Raises:
+        ConfigError: there is no law of it.
+        InfeasibleError: the law leaves the bounds at this budget.
+    """
+    found = needed(laws, where, "n_over_na", ("n_over_na",), compute, "n_over_na")
+    law = laws.law("n_over_na")
+    assert law is not None
+    bound, most = _bound(law), backbone.max_n_over_na
+    if bound and abs(bound / most - 1) > 1e-6:
+        found = found.mapped(
+            lambda value: 1 + (value - 1) * (most - 1) / (bound - 1),
+            f"{found.basis}; carried from bound {bound:.4g} to this backbone's {most:.4g} as the same share (assumed)",
+        )
+    if not 1 < found.value < most:
+        relation = law.relation("n_over_na")
+        there = _crossing(relation, most if found.value > 1 else 1.0) if relation else NAN
+        raise InfeasibleError(
+            f"the law of N/N_a in {where} reads {found.value:.4g} at {budget_label(compute)}, and N/N_a lies between 1 and "
+            f"{most:.4g} on this backbone: it leaves that range at {there:.3g} FLOPs. Give n_over_na=<number>"
+        )
+    if not found.known:
+        return found
+    return replace(found, low=max(found.low, 1 + 1e-6), high=min(found.high, most * (1 - 1e-6)))
+
+
+def _bound(law: Law) -> float | None:
+    """Upper bound of N/N_a on the backbone that the law was found on."""
+    if law.source:
+        return PAPER_MAX_N_OVER_NA
+    ceilings = [budget.curve.constants.get("ceiling") for budget in law.per_budget if budget.curve is not None]
+    return next((ceiling for ceiling in ceilings if ceiling), None)
+
+
+def _crossing(relation: Relation, bound: float) -> float:
+    """The budget at which a power law passes a bound, FLOPs."""
+    ratio = (bound - relation.floor) / relation.at_reference.value
+    if ratio <= 0 or not relation.exponent.value:
+        return NAN
+    return relation.reference * math.exp(min(700.0, math.log(ratio) / relation.exponent.value))
