@@ -1,6 +1,7 @@
 """The words of the console and of the report, to the letter, on laws made by hand."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -108,10 +109,15 @@ def test_left_out_runs_have_one_reason_each(table, laws):
 
 
 def test_the_console_says_all_of_it(table, laws, capsys):
-    show(table, laws, [])
+    show(
+        table,
+        laws,
+        [Path("r/laws.json"), *(Path(f"r/figures/{name}.png") for name in "abcdefgh"), Path("r/report.html")],
+    )
     text = " ".join(capsys.readouterr().out.split())
     assert "SIMULATED DATA" in text
     assert "Pearson's correlation is 1." in text
     assert "The form is in doubt." in text
     assert "1 row of 115 left out" in text
     assert "at the edge" in text
+    assert text.endswith("r/laws.json r/figures (8 files) r/report.html")
