@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # analysis.laws starts slowly; a mistake on the command line 
 
 PUBLISHED = "published"
 
+PUBLISHED_PATH = cli.CONFIGS.parent / "laws" / "published.json"
+
 MOST_BUDGETS = 100
 
 FLAGS = ("json", "check", "command")
@@ -238,12 +240,16 @@ def _laws_path(given: Any) -> Path:
         if not path.exists() and (close := nearest(name, (PUBLISHED,))):
             raise ConfigError(f"laws={name}: there is no such file{close}")
         return path
-    return cli.CONFIGS.parent / "laws" / "published.json"
+    return PUBLISHED_PATH
 
 
 def _read(path: Path) -> "LawsFile":
     from analysis.laws.file import read_laws
 
+    if path == PUBLISHED_PATH and not path.exists():  # an installation of the packages alone, as in the image
+        from analysis.design.published import published
+
+        return published()
     return read_laws(path)
 
 

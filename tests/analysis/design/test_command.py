@@ -42,6 +42,15 @@ def test_it_says_how_far_it_extrapolates_and_fits_the_terminal(call, columns):
     assert "no loss curves" in " ".join(text.split())
 
 
+def test_the_published_laws_need_no_file(call, monkeypatch, tmp_path):
+    with_file = json.loads(call("compute=1e22", "json=true")[1])
+    monkeypatch.setattr("analysis.design.__main__.PUBLISHED_PATH", tmp_path / "none.json")
+    without = json.loads(call("compute=1e22", "json=true")[1])
+    assert without["architecture"] == with_file["architecture"]
+    for name, quantity in with_file["recommended"].items():  # the file has ten digits
+        assert without["recommended"][name]["value"] == pytest.approx(quantity["value"], rel=1e-9)
+
+
 def test_neither_torch_nor_megatron_is_imported():
     script = (
         "import sys, runpy; sys.argv = ['design', 'compute=1e20'];\n"
