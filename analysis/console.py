@@ -16,6 +16,9 @@ from analysis.text import count, flops, scientific
 MOST_LISTED = 20
 """Runs left out that are listed one by one; the report has them all."""
 
+MOST_FILES = 6
+"""Written into one folder that are named one by one."""
+
 
 def show(table: pd.DataFrame, laws: LawsFile, written: Iterable[Path]) -> None:
     """Print a summary of a refit to standard output."""
@@ -36,8 +39,15 @@ def show(table: pd.DataFrame, laws: LawsFile, written: Iterable[Path]) -> None:
         console.print(escape(f"study {study}: collected, but no law uses it"))
     _show_left_out(console, table, laws)
     console.print()
-    for path in written:
-        console.print(escape(str(path)), soft_wrap=True)
+    _show_files(console, list(written))
+
+
+def _show_files(console: Console, written: list[Path]) -> None:
+    """Each file, or a folder of many as one line."""
+    number = Counter(path.parent for path in written)
+    for path in dict.fromkeys(path.parent if number[path.parent] > MOST_FILES else path for path in written):
+        many = f" ({number[path]} files)" if number[path] else ""
+        console.print(escape(f"{path}{many}"), soft_wrap=True)
 
 
 def _show_minima(console: Console, law: Law) -> None:
@@ -58,7 +68,10 @@ def _show_minima(console: Console, law: Law) -> None:
 
 
 def _show_left_out(console: Console, table: pd.DataFrame, laws: LawsFile) -> None:
-    out = left_out_runs(table, laws)
+    unused = left_out_runs(table, laws)
+    if sound := sum(left.usable for left in unused):
+        console.print(escape(f"\n{count(sound, 'sound row')} lie where no curve is fitted; report.html lists them"))
+    out = [left for left in unused if not left.usable]
     if not out:
         return
     console.print(f"\n[bold]{count(len(out), 'row')} of {len(table)} left out[/]")

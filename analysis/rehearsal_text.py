@@ -10,7 +10,7 @@ from analysis.covered import Row, counts
 from analysis.rehearsal import EXPECTED, Rehearsed, warned
 from analysis.text import scientific, with_interval
 
-MARKS = {True: "yes", False: "NO", None: "–"}
+MARKS = {True: "✓", False: "✗", None: "–"}
 
 
 def show(main: Rehearsed, hostile: Sequence[Rehearsed], console: Console | None = None) -> bool:
@@ -20,6 +20,7 @@ def show(main: Rehearsed, hostile: Sequence[Rehearsed], console: Console | None 
     found = counts(main.rows)
     noise, truth = found["covers_clean"], found["covers_truth"]
     console.print(
+        "holds: whether the interval holds what the same runs give without noise / the truth.\n"
         f"Of 95% intervals {noise[0]} of {noise[1]} hold what the same runs give without noise, {truth[0]} of {truth[1]} the "
         "truth. Where only the first is held, the runs themselves are off: at proxy widths, off their targets, or on a curve of "
         "another form.",
@@ -50,11 +51,11 @@ def coefficients(rehearsed: Rehearsed) -> Table:
     table = Table(
         title=f"SIMULATED: truth {rehearsed.truth}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
-    table.add_column("coefficient", overflow="fold")
+    table.add_column("coefficient", min_width=22, no_wrap=True)
     for name in ("truth", "w/o noise"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("estimate (95%)", no_wrap=True)
-    table.add_column("holds w/o noise, truth", max_width=10)
+    table.add_column("estimate (95%)", overflow="fold")
+    table.add_column("holds", no_wrap=True)
     previous = ""
     for row in rehearsed.rows:
         if row.law != previous:
@@ -67,8 +68,8 @@ def coefficients(rehearsed: Rehearsed) -> Table:
 def _cells(row: Row) -> tuple[str, ...]:
     estimate = row.estimate
     return (
-        row.name,
+        row.name.replace(" ", "\n  ", 1),
         *("–" if value is None else scientific(value) for value in (row.truth, row.clean)),
         with_interval(estimate.value, estimate.low, estimate.high),
-        f"{MARKS[row.covers_clean]}, {MARKS[row.covers_truth]}",
+        f"{MARKS[row.covers_clean]} / {MARKS[row.covers_truth]}",
     )

@@ -5,7 +5,7 @@ law_sentences(law)                one law's findings
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,6 +15,10 @@ from analysis.text import count, flops, scientific, with_interval
 
 DIGITS = {"m_over_na": 4, "n_over_na": 4, "hidden_size": 4}
 """Significant digits of a law's optima; 3 elsewhere. M/N_a moves in its third digit."""
+
+
+MOST_RELATIONS = 4
+"""Relations of a law whose errors are told one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +40,9 @@ def five_sentences(table: pd.DataFrame, laws: LawsFile) -> list[str]:
 
 def law_sentences(law: Law) -> list[str]:
     """The law's findings: each relation, its error at the largest budget, each budget without a resolved minimum."""
-    sentences = [relation_sentence(relation) for relation in law.relations if not relation.name.endswith(("_low", "_high"))]
-    for relation in law.relations:
-        if relation.held_out and not relation.name.endswith(("_low", "_high")):
-            error = 100 * relation.held_out.relative_error
-            sentences.append(
-                f"Without the largest budget ({flops(relation.held_out.compute)}) the law of {relation.symbol} misses it by {error:+.1f}%."
-            )
+    relations = [relation for relation in law.relations if not relation.name.endswith(("_low", "_high"))]
+    sentences = [relation_sentence(relation) for relation in relations]
+    sentences += _held_out_sentences(relations)
     for budget in law.per_budget:
         if not budget.resolved and budget.status != NO_CURVE:
             sentences.append(f"At {flops(budget.compute)} the minimum is {budget.status}: {budget.why}.")
@@ -51,10 +51,28 @@ def law_sentences(law: Law) -> list[str]:
     return sentences
 
 
-def flag_sentences(law: Law) -> list[str]:
-    """What a reader should know about the law and its budgets."""
+def _held_out_sentences(relations: Sequence[Relation]) -> list[str]:
+    """How well each relation foresees its largest budget; of many relations (one a width ratio) the worst."""
+    held = [(relation, relation.held_out) for relation in relations if relation.held_out]
+    if len(held) > MOST_RELATIONS:
+        worst, out = max(held, key=lambda one: abs(one[1].relative_error))
+        return [
+            f"Without the largest budget ({flops(out.compute)}) these laws miss it by at most "
+            f"{100 * abs(out.relative_error):.1f}% "
+            f"({worst.symbol})."
+        ]
+    return [
+        f"Without the largest budget ({flops(out.compute)}) the law of {relation.symbol} misses it by "
+        f"{100 * out.relative_error:+.1f}%."
+        for relation, out in held
+    ]
+
+
+def flag_sentences(law: Law, *, budgets: bool = True) -> list[str]:
+    """What a reader should know about the law, and about its budgets unless told otherwise."""
     own = [f"{flag[0].upper()}{flag[1:]}." for flag in law.flags]
-    return own + [f"At {flops(budget.compute)} {flag}." for budget in law.per_budget for flag in budget.flags]
+    theirs = [f"At {flops(budget.compute)} {flag}." for budget in law.per_budget for flag in budget.flags]
+    return own + theirs if budgets else own
 
 
 def relation_sentence(relation: Relation) -> str:
@@ -71,7 +89,9 @@ def relation_sentence(relation: Relation) -> str:
 def optimum_text(law: Law, budget: Budget) -> str:
     """Where the fitted minimum lies and its interval, resolved or not; ``none`` where there is none."""
     best = budget.optimum
-    return with_interval(best.value, best.low, best.high, DIGITS.get(law.id, 3)) if math.isfinite(best.value) else "none"
+    return (
+        with_interval(best.value, best.low, best.high, DIGITS.get(law.id, 3)) if math.isfinite(best.value) else "none"
+    )
 
 
 def noise_sentences(laws: LawsFile) -> list[str]:
@@ -82,8 +102,10 @@ def noise_sentences(laws: LawsFile) -> list[str]:
     repeated = [study for study, of in laws.noise.items() if study != "pooled" and of.degrees_of_freedom]
     named = [*repeated, "pooled"] if len(repeated) > 1 else repeated  # with one study, the pool is that study
     return [
-        f"{'All studies' if study == 'pooled' else f'Study {study}'}: standard deviation between seeds {scientific(of.sd)} nats per "
-        f"token, from {count(of.runs, 'run')} of {count(of.configurations, 'configuration')} ({of.degrees_of_freedom} degrees of freedom)."
+        f"{'All studies' if study == 'pooled' else f'Study {study}'}: standard deviation between seeds "
+        f"{scientific(of.sd)} nats per "
+        f"token, from {count(of.runs, 'run')} of {count(of.configurations, 'configuration')} "
+        f"({of.degrees_of_freedom} degrees of freedom)."
         for study, of in ((study, laws.noise[study]) for study in named)
     ]
 
@@ -118,7 +140,8 @@ def unused_studies(table: pd.DataFrame) -> list[str]:
 def intervals_sentence(laws: LawsFile) -> str:
     """How to read the intervals."""
     return (
-        f"Ranges in brackets are {100 * laws.interval_level:g}% intervals; they hold the noise of the runs, not the doubt whether a "
+        f"Ranges in brackets are {100 * laws.interval_level:g}% intervals; they hold the noise of the runs, not "
+        f"the doubt whether a "
         f"formula is right. What is simulated behind them was repeated {laws.resamples:,} times."
     )
 
@@ -126,15 +149,21 @@ def intervals_sentence(laws: LawsFile) -> str:
 def _what_was_run(table: pd.DataFrame) -> str:
     once = table.drop_duplicates("run_id")
     budgets = sorted(once["compute"].dropna().unique())
-    where = f"at {flops(budgets[0])}" if len(budgets) == 1 else f"at {len(budgets)} budgets from {flops(budgets[0])} to {flops(budgets[-1])}"
+    where = (
+        f"at {flops(budgets[0])}"
+        if len(budgets) == 1
+        else f"at {len(budgets)} budgets from {flops(budgets[0])} to {flops(budgets[-1])}"
+    )
     unusable = int(once["left_out"].notna().sum())
     rest = "all can be used" if not unusable else f"{unusable} cannot be used"
     return f"{count(len(once), 'run')} of {_studies(once['study'].unique())} {where} were collected; {rest}."
 
 
-def _studies(names: Sequence[str]) -> str:
+def _studies(names: Iterable[object]) -> str:
     ordered = sorted(str(name) for name in names)
-    return f"the study {ordered[0]}" if len(ordered) == 1 else f"the studies {', '.join(ordered[:-1])} and {ordered[-1]}"
+    return (
+        f"the study {ordered[0]}" if len(ordered) == 1 else f"the studies {', '.join(ordered[:-1])} and {ordered[-1]}"
+    )
 
 
 def _what_it_took(table: pd.DataFrame) -> str:
@@ -162,24 +191,29 @@ def _size(laws: LawsFile) -> str:
 
 
 def _shape(laws: LawsFile) -> str:
-    found = []
+    found: dict[float, list[str]] = {}
     for law_id, symbol in (("m_over_na", "M/N_a"), ("n_over_na", "N/N_a"), ("hidden_size", "d")):
         law = laws.law(law_id)
         resolved = [budget for budget in law.per_budget if budget.resolved] if law else []
-        if law and resolved:
-            found.append(f"{symbol} = {optimum_text(law, resolved[-1])} at {flops(resolved[-1].compute)}")
+        if law and resolved:  # the largest budget that resolves it
+            found.setdefault(resolved[-1].compute, []).append(f"{symbol} = {optimum_text(law, resolved[-1])}")
     if not found:
         return "No optimum of M/N_a, N/N_a or d is resolved at any budget."
-    return f"At the largest budget that resolves it, the loss is least for {', '.join(found)}."
+    parts = [f"at {flops(compute)} for {' and '.join(found[compute])}" for compute in sorted(found, reverse=True)]
+    return f"The loss is least {', '.join(parts)}."
 
 
 def _doubts(laws: LawsFile) -> str:
     curved = [budget for law in laws.laws for budget in law.per_budget if budget.status != NO_CURVE]
     unresolved = sum(not budget.resolved for budget in curved)
-    flags = sum(len(law.flags) for law in laws.laws)
-    minima = f"{unresolved} of {count(len(curved), 'minimum').replace('minimums', 'minima')} are not resolved" if curved else "no minimum was looked for"
+    flags = sum(len(flag_sentences(law)) for law in laws.laws)
+    minima = (
+        f"{unresolved} of {count(len(curved), 'minimum').replace('minimums', 'minima')} are not resolved"
+        if curved
+        else "no minimum was looked for"
+    )
     missing = f"; of the paper's {len(FITS)} laws {', '.join(laws.missing)} could not be fitted" if laws.missing else ""
-    return f"In doubt: {minima}{missing}; the laws carry {count(flags, 'warning')}, listed below each."
+    return f"In doubt: {minima}{missing}; the laws and their budgets carry {count(flags, 'warning')}, told with each."
 
 
 def _bracketed(relation: Relation) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 
+from analysis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, panels
 from analysis.fitting import (
     FlooredHyperbola,
     LogHuber,
@@ -22,7 +23,6 @@ from analysis.fitting import (
     fit_power_law,
 )
 from analysis.fitting.simulate import HyperbolaTruth, SurfaceTruth, grid, isoflop
-from analysis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, panels
 
 FOLDER = Path(__file__).resolve().parent / "images"
 TRUTH = "0.3"

@@ -3,8 +3,8 @@
     draw("m_over_na", table, laws)              one figure, for a notebook or a script: .save("pdf"), .save("png")
     draw_figures(table, laws, root)             all of them, as PDF and PNG under <root>/figures
 
-`registry.FIGURES` lists them: name, caption, the paper's number, law. One family a module: `curves`, `relations`, `rank`, `region`,
-`maps`, `ratio`, `settings`, `loss_curves`. A figure whose data are not there is left out, and the reason returned.
+`registry.FIGURES` lists them: name, caption, the paper's number, law. One family a module: `curves`, `relations`, `rank`,
+`region`, `maps`, `ratio`, `settings`, `loss_curves`. A figure whose data are not there is left out, and the reason returned.
 """
 
 from dataclasses import dataclass
@@ -58,7 +58,9 @@ def draw(name: str, table: pd.DataFrame, laws: LawsFile, root: Path | None = Non
         ConfigError: there is no figure of that name.
     """
     if name not in FIGURES:
-        raise ConfigError(f"{name}: there is no such figure; choose one of {', '.join(FIGURES)}{nearest(name, FIGURES)}")
+        raise ConfigError(
+            f"{name}: there is no such figure; choose one of {', '.join(FIGURES)}{nearest(name, FIGURES)}"
+        )
     with rc_context(STYLE):
         try:
             return FIGURES[name].draw(Findings(table=table, laws=laws, root=root))

@@ -26,8 +26,9 @@ from analysis.figures.style import (
 from analysis.laws import Budget
 from analysis.text import count, flops
 
-TALLEST = 0.06
-"""Loss over the least one, relatively, up to which a panel reaches: a run at the bound would flatten all others."""
+TALLEST, MOST_ABOVE = 0.06, 0.1
+"""Loss over the least one, relatively, up to which a panel reaches if no more than this share of its runs lie above: a run at the
+bound would flatten all others."""
 
 
 def isoflop(findings: Findings) -> Drawing:
@@ -91,19 +92,32 @@ def _panel(axes: Any, budget: Budget, shapes: dict[str, str], word: str) -> None
         fitted = curve(line)
         least = min(least, float(fitted.min()))
         axes.plot(line, fitted, "-" if budget.resolved else ":", color=BLUE, label="fitted curve", zorder=4)
-    top = min(float(np.nanmax(losses)), least * (1 + TALLEST))
+    top = min(float(np.nanmax(losses)), max(least * (1 + TALLEST), float(np.nanquantile(losses, 1 - MOST_ABOVE))))
     margin = 0.08 * (top - least) or 0.01
     axes.set_ylim(least - margin, top + margin)
     if above := int((losses > top + margin).sum()):
-        axes.text(0.98, 0.97, f"{count(above, 'run')} above", transform=axes.transAxes, ha="right", va="top", fontsize=7, color=GREY)
+        axes.text(
+            0.98,
+            0.97,
+            f"{count(above, 'run')} above",
+            transform=axes.transAxes,
+            ha="right",
+            va="top",
+            fontsize=7,
+            color=GREY,
+        )
     margin = 0.03 * (x.max() - x.min()) or 0.5
     axes.set_xlim(x.min() - margin, x.max() + margin)
     if budget.resolved:
         label = f"within {100 * budget.tolerance:g}% of the least loss"
         axes.axvspan(*budget.band, color=GREEN, alpha=0.15, linewidth=0, label=label)
-        _optimum(axes, budget, (x.min(), x.max()), color=ORANGE, markersize=5, capsize=3, zorder=5, label="optimum, 95%")
+        _optimum(
+            axes, budget, (x.min(), x.max()), color=ORANGE, markersize=5, capsize=3, zorder=5, label="optimum, 95%"
+        )
         digits = 0 if budget.optimum.value > 100 else 2
-        ends = " to ".join(f"{end:.{digits}f}" if math.isfinite(end) else "open" for end in (budget.optimum.low, budget.optimum.high))
+        ends = " to ".join(
+            f"{end:.{digits}f}" if math.isfinite(end) else "open" for end in (budget.optimum.low, budget.optimum.high)
+        )
         note = f"optimum {budget.optimum.value:.{digits}f} ({ends})"
     axes.set_title(f"{flops(budget.compute)}\n{note}", fontsize=9, color="black" if budget.resolved else RED)
 

@@ -12,10 +12,10 @@ from analysis.figures.style import Drawing, budget_colours, panels, readable_log
 from analysis.text import flops
 from harness.files import read_json_lines
 
-MOST_PANELS = 12
+MOST_PANELS = 9
 """More would be too small to read."""
 
-MOST_RUNS = 12
+MOST_RUNS = 8
 """Curves in a panel, chosen evenly along M."""
 
 BINS_PER_E = 8
@@ -43,7 +43,9 @@ def loss_curves(findings: Findings) -> Drawing:
         axes.set_xlabel("training tokens")
         axes.set_ylabel("training loss, nats/token")
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-        axes.legend(handles.values(), handles.keys(), loc="lower left", title="M, FLOPs/token", fontsize=7, title_fontsize=7)
+        axes.legend(
+            handles.values(), handles.keys(), loc="lower left", title="M, FLOPs/token", fontsize=7, title_fontsize=7
+        )
     return figure
 
 

@@ -102,7 +102,7 @@ def _maps(findings: Findings, plane: str) -> Drawing:
     points = grid_points(findings)
     budgets = sorted(points["compute"].unique())
     figure, grid = panels(len(budgets), width=3.3, height=2.8, simulated=findings.simulated)
-    mesh = None
+    mesh: Any = None
     for axes, budget in zip(grid, budgets, strict=True):
         mesh = _map(axes, points[points["compute"] == budget], plane)
         axes.set_title(flops(float(budget)), fontsize=9)
@@ -124,7 +124,14 @@ def _map(axes: Any, points: pd.DataFrame, plane: str) -> Any:
     # Triangles in the plane of the targets, where the grid is regular: rounding must not turn one over into a sliver.
     targets = np.log(points[["target_m_over_na", "target_n_over_na"]].to_numpy(dtype=float))
     triangles = Triangulation(*targets.T).triangles
-    mesh = axes.tricontourf(Triangulation(x, y, triangles), values, levels=LEVELS, cmap="viridis_r", norm=BoundaryNorm(LEVELS, 256), extend="max")
+    mesh = axes.tricontourf(
+        Triangulation(x, y, triangles),
+        values,
+        levels=LEVELS,
+        cmap="viridis_r",
+        norm=BoundaryNorm(LEVELS, 256),
+        extend="max",
+    )
     axes.plot(x, y, ".", color="black", markersize=2.5)
     best = int(np.argmin(values))
     axes.plot(x[best], y[best], "*", color="white", markeredgecolor="black", markersize=11)
@@ -133,6 +140,7 @@ def _map(axes: Any, points: pd.DataFrame, plane: str) -> Any:
         axes.set(xscale="log", yscale="log", xlabel="active parameters N_a", ylabel="total parameters N")
         for axis in (axes.xaxis, axes.yaxis):
             readable_log(axis, giga="B")
+        axes.minorticks_off()  # in so small a panel they are noise
     else:
         axes.set(xlabel="M/N_a, FLOPs per active parameter", ylabel="N/N_a")
     return mesh

@@ -18,7 +18,15 @@ def proxy_against_least(findings: Findings) -> Drawing:
     exact = np.array([pair.width_error == 0 for pair in law.pairs])
     axes.plot(proxy[exact], least[exact], "o", color=BLUE, markersize=6, label="run at the median proxy")
     if (~exact).any():
-        axes.plot(proxy[~exact], least[~exact], "o", color=BLUE, markersize=6, markerfacecolor="white", label="nearest width in its place")
+        axes.plot(
+            proxy[~exact],
+            least[~exact],
+            "o",
+            color=BLUE,
+            markersize=6,
+            markerfacecolor="white",
+            label="nearest width in its place",
+        )
     ends = np.array([min(proxy.min(), least.min()), max(proxy.max(), least.max())])
     axes.plot(ends, ends, color=GREY, linestyle=":", linewidth=1, label="equal")
     if len(proxy) > 1 and np.ptp(proxy) > 0:

@@ -36,7 +36,9 @@ def against_compute(findings: Findings) -> Drawing:
             right.plot(compute[inside], 100 * (lines[ratio] / mean - 1)[inside], dashes, color=colour, linewidth=1)
         left.plot(relation.compute, relation.values, marker, color=colour, markersize=4, label=f"{ratio:g}")
         of_mean = np.interp(np.log(relation.compute), np.log(compute), mean)
-        right.plot(relation.compute, 100 * (np.array(relation.values) / of_mean - 1), marker, color=colour, markersize=4)
+        right.plot(
+            relation.compute, 100 * (np.array(relation.values) / of_mean - 1), marker, color=colour, markersize=4
+        )
     left.set_yscale("log")
     plain_log(left.yaxis)
     left.set_ylabel("final validation loss, nats per token")
@@ -45,7 +47,9 @@ def against_compute(findings: Findings) -> Drawing:
     for axes in (left, right):
         axes.axvline(last, color="black", linestyle=":", linewidth=1)
         log_budgets(axes)
-    figure.supxlabel(f"{FORMS[form][0]}; dashed: extrapolated; dotted line: the largest budget that was run", fontsize=8)
+    figure.supxlabel(
+        f"{FORMS[form][0]}; dashed: extrapolated; dotted line: the largest budget that was run", fontsize=8
+    )
     return figure
 
 
@@ -83,7 +87,9 @@ def _panel(axes: Any, law: Law, compute: float) -> None:
         axes.plot(list(relations), values, dashes, marker="s", markersize=3, color=colour, label=words)
         lowest, highest = min(lowest, values.min()), max(highest, values.max())
     if budget := law.budget(compute):
-        axes.plot(budget.points.x, budget.points.loss, "o", color="black", markersize=4, markerfacecolor="none", label="runs")
+        axes.plot(
+            budget.points.x, budget.points.loss, "o", color="black", markersize=4, markerfacecolor="none", label="runs"
+        )
         lowest, highest = min(lowest, *budget.points.loss), max(highest, *budget.points.loss)
     half = max(0.55 * (highest - lowest), 0.003 * lowest)  # never so close that noise looks like a finding
     middle = (lowest + highest) / 2

@@ -17,7 +17,7 @@ from harness.errors import HarnessError
 from harness.region import region
 from harness.solver import MIN_M_OVER_NA, Rules
 
-RESOLUTION = 90
+RESOLUTION = 64
 """Points along an axis."""
 
 MOST_DENSITY = 20.0
@@ -60,12 +60,21 @@ def feasible_region(findings: Findings) -> Drawing:
     )
     for axes, (values, title) in zip(figure.subplots(1, 3), panels, strict=True):
         _panel(axes, figure, active, active * y, values)
-        axes.plot(rows["active_params"] / unit, rows["total_params"] / unit, ".", color="white", markersize=5, markeredgecolor="black", markeredgewidth=0.5)
+        axes.plot(
+            rows["active_params"] / unit,
+            rows["total_params"] / unit,
+            ".",
+            color="white",
+            markersize=5,
+            markeredgecolor="black",
+            markeredgewidth=0.5,
+        )
         axes.set_title(title, fontsize=9, loc="left")
         axes.set_xlabel(f"active parameters N_a, {word}")
         axes.set_ylabel(f"total parameters N, {word}")
     figure.supxlabel(
-        f"C = {flops(found.compute)}, M = {scientific(size, 4)} FLOPs a token. Grey: no width is feasible. Points: the study's runs.",
+        f"C = {flops(found.compute)}, M = {scientific(size, 4)} FLOPs a token. Grey: no width is feasible. "
+        f"Points: the study's runs.",
         fontsize=8,
     )
     return figure
@@ -91,8 +100,14 @@ def backbone_of(rows: pd.DataFrame) -> Backbone:
         raise NoFigureError(f"the table does not say {', '.join(missing)} of its models")
     model = {name: int(rows[name].iloc[0]) for name in NEEDED}
     # The bound of the vocabulary does not matter here: embeddings count neither in N nor in M.
-    fixed = {name: model[name] for name in ("num_query_heads", "num_kv_heads", "head_dim", "seq_length", "num_experts", "top_k")}
-    shape = [model[name] for name in ("hidden_size", "num_dense_layers", "num_moe_layers", "ffn_hidden_size", "moe_ffn_hidden_size")]
+    fixed = {
+        name: model[name]
+        for name in ("num_query_heads", "num_kv_heads", "head_dim", "seq_length", "num_experts", "top_k")
+    }
+    shape = [
+        model[name]
+        for name in ("hidden_size", "num_dense_layers", "num_moe_layers", "ffn_hidden_size", "moe_ffn_hidden_size")
+    ]
     for shared in range(MOST_SHARED + 1):
         aligned = model["ffn_hidden_size"] == (model["top_k"] + shared) * model["moe_ffn_hidden_size"]
         backbone = Backbone(**fixed, num_shared_experts=shared, ffn_aligned=aligned, ffn_ratio=shape[3] / shape[0])  # type: ignore[arg-type]
@@ -100,4 +115,6 @@ def backbone_of(rows: pd.DataFrame) -> Backbone:
         total = active + idle_params(backbone, shape[0], shape[2], shape[4])
         if (active, total) == (model["active_params"], model["total_params"]):
             return backbone
-    raise NoFigureError(f"no backbone counts run {rows['run_id'].iloc[0]} as the table does (N_a = {model['active_params']:,})")
+    raise NoFigureError(
+        f"no backbone counts run {rows['run_id'].iloc[0]} as the table does (N_a = {model['active_params']:,})"
+    )

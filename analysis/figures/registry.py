@@ -30,34 +30,40 @@ FIGURES: dict[str, FigureSpec] = {
     "isoflop": FigureSpec(
         draw=curves.isoflop,
         title="Loss against model size",
-        caption="Loss against M at each budget. Circles are runs (repeated seeds share an abscissa), lines the fitted parabolas in "
-        "log M, dotted where the minimum is not resolved; diamonds mark optima with their intervals, crosses runs outside the fitted window.",
+        caption="Loss against M at each budget. Circles are runs (repeated seeds share an abscissa), lines the "
+        "fitted parabolas in "
+        "log M, dotted where the minimum is not resolved; diamonds mark optima with their intervals, crosses "
+        "runs outside the fitted window.",
         law="classical",
     ),
     "classical_laws": FigureSpec(
         draw=relations.classical_laws,
         title="Compute-optimal size and tokens",
-        caption="Compute-optimal M and D against compute, with the 95% region from runs to law; dashed where extrapolated.",
+        caption="Compute-optimal M and D against compute, with the 95% region from runs to law; dashed where "
+        "extrapolated.",
         law="classical",
     ),
     "rank": FigureSpec(
         draw=rank.proxy_against_least,
         title="Median proxy against least loss",
-        caption="Loss at the median proxy width against the least loss over all widths, a point for each pair of ratios, with the least-squares line.",
+        caption="Loss at the median proxy width against the least loss over all widths, a point for each pair of "
+        "ratios, with the least-squares line.",
         law="rank",
         paper="2",
     ),
     "region": FigureSpec(
         draw=region.feasible_region,
         title="Feasible region of (N_a, N)",
-        caption="Least and greatest feasible hidden size, and their difference, over active and total parameters at the grid's largest budget.",
+        caption="Least and greatest feasible hidden size, and their difference, over active and total parameters "
+        "at the grid's largest budget.",
         law="",
         paper="3",
     ),
     "landscape": FigureSpec(
         draw=maps.landscape,
         title="Loss landscape",
-        caption="Loss over (N_a, N) and over (M/N_a, N/N_a) at one budget (dots: runs; star: least loss; black line: the profile), and "
+        caption="Loss over (N_a, N) and over (M/N_a, N/N_a) at one budget (dots: runs; star: least loss; black "
+        "line: the profile), and "
         "profiles along N/N_a at all budgets.",
         law="n_over_na",
         paper="4",
@@ -72,14 +78,16 @@ FIGURES: dict[str, FigureSpec] = {
     "maps_ratios": FigureSpec(
         draw=maps.maps_over_ratios,
         title="Loss over (M/N_a, N/N_a)",
-        caption="Loss over compute density and expansion ratio at each budget, percent over the least; black line: the profile.",
+        caption="Loss over compute density and expansion ratio at each budget, percent over the least; black "
+        "line: the profile.",
         law="n_over_na",
         paper="8",
     ),
     "profiles": FigureSpec(
         draw=maps.profiles,
         title="Profiles along N/N_a",
-        caption="Loss along N/N_a at one M/N_a, percent over the least of the fitted curve; points: runs (mean over seeds).",
+        caption="Loss along N/N_a at one M/N_a, percent over the least of the fitted curve; points: runs (mean "
+        "over seeds).",
         law="n_over_na",
         paper="4c",
     ),
@@ -105,7 +113,8 @@ FIGURES: dict[str, FigureSpec] = {
     "m_over_na_law": FigureSpec(
         draw=relations.m_over_na_law,
         title="Optimal M/N_a against compute",
-        caption="Optimal M/N_a against compute with its 95% region; grey: where the loss is near its least; dotted: the paper's plain power law.",
+        caption="Optimal M/N_a against compute with its 95% region; grey: where the loss is near its least; "
+        "dotted: the paper's plain power law.",
         law="m_over_na",
         paper="5b",
     ),
@@ -119,14 +128,16 @@ FIGURES: dict[str, FigureSpec] = {
     "hidden_size_law": FigureSpec(
         draw=relations.hidden_size_law,
         title="Optimal d against compute",
-        caption="Optimal hidden size against compute with its 95% region, and the edges of the near-optimal band with theirs.",
+        caption="Optimal hidden size against compute with its 95% region, and the edges of the near-optimal band "
+        "with theirs.",
         law="hidden_size",
         paper="6b",
     ),
     "width_ratio": FigureSpec(
         draw=ratio.against_compute,
         title="Loss by width ratio against compute",
-        caption="Loss against compute for each width ratio, and its distance from the mean of the ratios' laws; dashed where extrapolated.",
+        caption="Loss against compute for each width ratio, and its distance from the mean of the ratios' laws; "
+        "dashed where extrapolated.",
         law="width_ratio",
         paper="9",
     ),
@@ -140,21 +151,24 @@ FIGURES: dict[str, FigureSpec] = {
     "width_ratio_ahead": FigureSpec(
         draw=ratio.predicted_ahead,
         title="Loss against width ratio, extrapolated",
-        caption="Predicted loss against the width ratio by both forms, from the largest budget that was run to far beyond it.",
+        caption="Predicted loss against the width ratio by both forms, from the largest budget that was run to "
+        "far beyond it.",
         law="width_ratio",
         paper="11",
     ),
     "learning_rate": FigureSpec(
         draw=settings.learning_rates,
         title="Near-optimal learning rates",
-        caption="Learning rates against compute: near-optimal settings, the two parallel lines that enclose them, and the middle line.",
+        caption="Learning rates against compute: near-optimal settings, the two parallel lines that enclose "
+        "them, and the middle line.",
         law="learning_rate",
         paper="12a",
     ),
     "batch_size": FigureSpec(
         draw=settings.batch_sizes,
         title="Near-optimal batches",
-        caption="Batches against compute: near-optimal settings, the two parallel lines that enclose them, and the middle line.",
+        caption="Batches against compute: near-optimal settings, the two parallel lines that enclose them, and "
+        "the middle line.",
         law="batch_size",
         paper="12b",
     ),

@@ -43,7 +43,9 @@ def m_over_na_law(findings: Findings) -> Drawing:
     figure, axes = _with_band(findings, law, "m_over_na_minus_6", digits=2)
     if plain := law.relation("m_over_na"):
         compute = _grid(plain)
-        axes.plot(compute, [plain(one) for one in compute], color=ORANGE, linestyle=":", label="power law of M/N_a itself")
+        axes.plot(
+            compute, [plain(one) for one in compute], color=ORANGE, linestyle=":", label="power law of M/N_a itself"
+        )
     axes.axhline(6, color="black", linewidth=1, linestyle="-.", label="bound: M/N_a > 6")
     axes.set_ylabel("optimal M/N_a, FLOPs per active parameter")
     axes.legend(fontsize=8)
@@ -77,7 +79,9 @@ def _with_band(findings: Findings, law: Law, name: str, *, digits: int) -> tuple
         compute = _grid(main)
         low, high = (np.array([edge(one) for one in compute]) for edge in edges if edge)
         tolerance = 100 * law.per_budget[0].tolerance if law.per_budget else 0.1
-        axes.fill_between(compute, low, high, color=GREY, alpha=0.15, linewidth=0, label=f"within {tolerance:g}% of the least loss")
+        axes.fill_between(
+            compute, low, high, color=GREY, alpha=0.15, linewidth=0, label=f"within {tolerance:g}% of the least loss"
+        )
         for edge, values in zip(edges, (low, high), strict=True):
             inside = compute <= (edge.compute[-1] if edge else 0) * (1 + 1e-9)
             axes.plot(compute[inside], values[inside], color=GREEN, linewidth=1.2)
@@ -87,7 +91,10 @@ def _with_band(findings: Findings, law: Law, name: str, *, digits: int) -> tuple
         axes.plot([budget.compute] * 2, budget.band, "_", color=GREEN, markersize=9, markeredgewidth=1.6)
         _draw_optimum(axes, budget.compute, budget.optimum)
     draw_relation(axes, main, BLUE, "law of the optimum")
-    axes.set_title(f"{exponent_text(main)};  {main(main.reference):,.{digits}f} at {scientific(main.reference, 3)} FLOPs", fontsize=9)
+    axes.set_title(
+        f"{exponent_text(main)};  {main(main.reference):,.{digits}f} at {scientific(main.reference, 3)} FLOPs",
+        fontsize=9,
+    )
     return figure, axes
 
 
@@ -128,4 +135,6 @@ def _draw_optimum(axes: Any, compute: float, value: Estimate) -> None:
     low = value.low if math.isfinite(value.low) and value.low > 0 else value.value / 3  # an open end: a long bar
     high = value.high if math.isfinite(value.high) else 3 * value.value
     reach = [[max(value.value - low, 0)], [max(high - value.value, 0)]]
-    axes.errorbar(compute, value.value, yerr=reach, fmt="D", color="black", markersize=4, capsize=3, linewidth=1, zorder=5)
+    axes.errorbar(
+        compute, value.value, yerr=reach, fmt="D", color="black", markersize=4, capsize=3, linewidth=1, zorder=5
+    )

@@ -1,10 +1,13 @@
 """Near-optimal learning rates and batches against compute, between two parallel lines (Figure 12)."""
 
+from typing import Any
+
 import numpy as np
 
 from analysis.figures.findings import Findings
 from analysis.figures.relations import draw_relation, exponent_text
 from analysis.figures.style import BLUE, GREY, RED, Drawing, log_budgets, page, plain_log, readable_log
+from analysis.laws import Points
 
 SPREAD = 0.02
 """Runs of one setting and budget are drawn beside each other, this far apart in ln C over the range of budgets."""
@@ -27,10 +30,11 @@ def _settings(findings: Findings, law_id: str) -> Drawing:
     axes.set_yscale("log")
     reach = np.log(law.per_budget[-1].compute / law.per_budget[0].compute) or 1.0
     for budget in law.per_budget:
-        for points, look in (
+        looks: tuple[tuple[Points, dict[str, Any]], ...] = (
             (budget.outside, {"marker": "x", "color": GREY, "alpha": 0.5, "markersize": 4}),
             (budget.points, {"marker": "o", "color": BLUE, "markersize": 4.5}),
-        ):
+        )
+        for points, look in looks:
             x = np.array(points.x)
             order = np.array([int((x[:index] == value).sum()) for index, value in enumerate(x)])
             number = np.array([int((x == value).sum()) for value in x])

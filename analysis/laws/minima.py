@@ -225,6 +225,9 @@ def _judge(fit: CurveFit, resamples: Resamples | None) -> tuple[str, str]:
     share = f"{100 * resamples.inside:.1f}% of the simulated repetitions have a minimum inside the sampled range"
     if resamples.inside < INSIDE:
         return NOT_RESOLVED, f"only {share}; {100 * INSIDE:.0f}% are asked for"
+    interval = fit.intervals["optimum"]
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return NOT_RESOLVED, "its 95% interval is open: the noise also allows a minimum far outside, or none"
     return RESOLVED, share
 
 

@@ -24,6 +24,9 @@ PER_DECADE = 1
 """Predictions of the grid, besides those at the budgets. In logarithms an interval's ends bend outwards: straight lines between
 them are a little wide."""
 
+PARTS = ("exponent", "at_reference")
+"""Coefficients with intervals."""
+
 PROFILE = "profile through the chain"
 SCATTER = "scatter of the optima about the law"
 
@@ -58,23 +61,16 @@ def relation_of(chain: ChainFit, name: str, symbol: str, unit: str = "") -> Rela
     floor = law.law.floor
     optima = floor + np.exp(chain.log_optima)
     flags = [f"{symbol}: two points: exponent has no residual"] if len(compute) == 2 else []
-    misfit = _misfit(chain, law, symbol)
-    flags += misfit
-    if misfit:
-        parts = {part: law.intervals[part] for part in ("exponent", "at_reference")}
-    else:
-        parts = {part: chain.interval(part) for part in ("exponent", "at_reference")}
+    parts = {part: chain.interval(part) for part in PARTS}
+    doubts = _misfit(chain, law, symbol) or _outside(chain, law, symbol)
+    flags += doubts
+    scattered = bool(doubts) and law.dof > 0
+    if scattered:
+        parts = {part: law.intervals[part] for part in PARTS}
     grid = []
     for budget in grid_of(compute):
-        ends = law.predict(budget).law if misfit else chain.predict(budget)
+        ends = law.predict(budget).law if scattered else chain.predict(budget)
         grid.append(_prediction(budget, law(budget), ends.low, ends.high, compute))
-    exponent = estimate(law.exponent, parts["exponent"])
-    at_reference = estimate(law.at_reference, parts["at_reference"])
-    if not misfit and (exponent.value not in exponent or at_reference.value not in at_reference):
-        flags.append(
-            f"{symbol}: the law through the optima, each of the same weight, lies outside the interval about the law of all runs "
-            f"together (exponent {float(chain.joint.exponent):.3f}): the noise is large"
-        )
     failed = chain.failed / max(1, chain.failed + len(chain.draws))
     if chain.status is FitStatus.UNRESOLVED:
         flags.append(f"{symbol}: {100 * failed:.1f}% of the simulated repetitions had no minimum at some budget")
@@ -84,13 +80,13 @@ def relation_of(chain: ChainFit, name: str, symbol: str, unit: str = "") -> Rela
         symbol=symbol,
         unit=unit,
         reference=law.law.reference,
-        at_reference=at_reference,
-        exponent=exponent,
+        at_reference=estimate(law.at_reference, parts["at_reference"]),
+        exponent=estimate(law.exponent, parts["exponent"]),
         floor=floor,
         compute=tuple(compute),
         values=tuple(float(value) for value in optima),
         grid=tuple(grid),
-        method=SCATTER if misfit else PROFILE,
+        method=SCATTER if scattered else PROFILE,
         held_out=_held_out(law),
         model_free=(free.exponent, free.at_reference) if free else None,
         failed=failed,
@@ -229,6 +225,17 @@ def _misfit(chain: ChainFit, law: PowerLawFit, symbol: str) -> list[str]:
         f"{symbol}: the optima lie further from the power law than their intervals explain (F = "
         f"{ratio:.1f} on {dof} and {known} degrees of freedom, p = {probability:.1g}): the form is in doubt, and the intervals "
         "are from that scatter"
+    ]
+
+
+def _outside(chain: ChainFit, law: PowerLawFit, symbol: str) -> list[str]:
+    """A flag where the law through the optima, each of the same weight, is refuted by the law of all runs together."""
+    values = {"exponent": law.exponent, "at_reference": law.at_reference}
+    if all(values[part] in chain.interval(part) for part in PARTS):
+        return []
+    return [
+        f"{symbol}: the law of all runs together (exponent {float(chain.joint.exponent):.3f}) excludes the law through the "
+        "optima: they are known with very different accuracy, or the form is in doubt; the intervals are from their scatter"
     ]
 
 

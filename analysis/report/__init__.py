@@ -2,8 +2,8 @@
 
     write_report(path, report_page(table, laws, figures, sources))
 
-Interactive plots (`plots`) are drawn by plotly.js, which is in the page once; figures that have no interactive twin are inlined as PNG.
-The page refers to nothing outside itself but the runs' directories beside it. Templates: `analysis/templates/`.
+Interactive plots (`plots`) are drawn by plotly.js, which is in the page once; figures that have no interactive twin are
+inlined as PNG. The page refers to nothing outside itself but the runs' directories beside it. Templates: `analysis/templates/`.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """The interactive plots of the report, as plotly's own JSON: traces and layout, drawn by plotly.js in the page.
 
-`plots_of(law)` gives each plot of a law. A trace whose points are runs has their ids as `customdata`: the page's script adds what is shown
-on hover, and where a click leads. Numbers are rounded to what a screen can show.
+`plots_of(law)` gives each plot of a law. A trace whose points are runs has their ids as `customdata`: the page's script
+adds what is shown on hover, and where a click leads. Numbers are rounded to what a screen can show.
 """
 
 import math
@@ -41,6 +41,11 @@ class Plot:
     traces: list[Trace]
     layout: dict[str, Any]
 
+    @property
+    def has_runs(self) -> bool:
+        """Whether some of its points are runs."""
+        return any("customdata" in trace for trace in self.traces)
+
 
 def plots_of(law: Law) -> list[Plot]:
     """The plots of `law` that there are data for."""
@@ -73,7 +78,8 @@ def _curves(law: Law) -> Plot:
     return Plot(
         name=f"{law.id}-curves",
         title=f"Loss against {law.x_label}",
-        alt=f"Loss against {law.x_label} for {len(law.per_budget)} budgets: runs, fitted curves and optima. The tables below have the numbers.",
+        alt=f"Loss against {law.x_label} for {len(law.per_budget)} budgets: runs, fitted curves and optima. "
+        "The tables below have the numbers.",
         traces=traces,
         layout=_layout(law.x_label, loss, x_log=logarithmic),
     )
@@ -81,19 +87,26 @@ def _curves(law: Law) -> Plot:
 
 def _budget(budget: Budget, colour: str) -> list[Trace]:
     name = flops(budget.compute)
-    group = {"legendgroup": name, "name": name}
+    group: dict[str, Any] = {"legendgroup": name, "name": name}
     losses = budget.curve.shifted(budget.points) if budget.curve else budget.points.loss
     traces = [_runs(budget.points.run_ids, budget.points.x, losses, {"color": colour, "size": 7}, **group)]
     if len(budget.outside):
         mark = {"color": colour, "size": 7, "symbol": "x-thin-open"}
-        traces.append(_runs(budget.outside.run_ids, budget.outside.x, budget.outside.loss, mark, showlegend=False, **group))
+        traces.append(
+            _runs(budget.outside.run_ids, budget.outside.x, budget.outside.loss, mark, showlegend=False, **group)
+        )
     if budget.curve:
         x = np.geomspace(min(budget.points.x), max(budget.points.x), 80)
         dash = "solid" if budget.resolved else "dot"
         traces.append(_line(x, budget.curve(x), colour, dash, showlegend=False, **group))
     if budget.resolved:
         best = budget.optimum
-        reach = {"type": "data", "symmetric": False, "array": [_reach(best.high - best.value)], "arrayminus": [_reach(best.value - best.low)]}
+        reach = {
+            "type": "data",
+            "symmetric": False,
+            "array": [_reach(best.high - best.value)],
+            "arrayminus": [_reach(best.value - best.low)],
+        }
         traces.append(
             {
                 "type": "scatter", "mode": "markers", "x": [_round(best.value)], "y": [_round(budget.minimum_loss.value)],
@@ -111,10 +124,10 @@ def _relations(law: Law) -> list[Plot]:
         plain = relation.name == "m_over_na"  # the paper's form, in the plot of the other
         if relation.name.endswith(("_low", "_high")) or plain:
             continue
-        traces = _relation(relation, BLUE, "law of the optimum")
+        traces = _relation(relation, BLUE, "law of the optimum", hover=True)
         for suffix, word in (("_low", "lower edge"), ("_high", "upper edge")):
             if edge := law.relation(relation.name + suffix):
-                traces += _relation(edge, GREEN, f"{word} of the near-optimal band", region=False)
+                traces += _relation(edge, GREEN, f"{word} of the near-optimal band", region=False, hover=True)
         if law.id == "m_over_na" and (paper := law.relation("m_over_na")):
             traces.append(_line(*_points(paper), ORANGE, "dot", name="power law of M/N_a itself"))
         traces.append(_optima(law, relation))
@@ -123,7 +136,8 @@ def _relations(law: Law) -> list[Plot]:
             Plot(
                 name=f"{law.id}-{relation.name}",
                 title=f"{relation.symbol} against compute",
-                alt=f"{relation.symbol} against training compute: optima of the budgets and the fitted law, dashed where extrapolated.",
+                alt=f"{relation.symbol} against training compute: optima of the budgets and the fitted law, "
+                "dashed where extrapolated.",
                 traces=traces,
                 layout=_layout("C, training FLOPs", y, x_log=True, y_log=law.id in ("classical", "hidden_size")),
             )
@@ -135,7 +149,10 @@ def _optima(law: Law, relation: Relation) -> Trace:
     resolved = [budget for budget in law.per_budget if budget.resolved]
     values = [[budget.optimum.value, budget.optimum.low, budget.optimum.high] for budget in resolved]
     if relation.name == "tokens":
-        values = [[budget.compute / one for one in (v, high, low)] for budget, (v, low, high) in zip(resolved, values, strict=True)]
+        values = [
+            [budget.compute / one for one in (v, high, low)]
+            for budget, (v, low, high) in zip(resolved, values, strict=True)
+        ]
     above = [_reach(high - value) for value, _, high in values]
     below = [_reach(value - low) for value, low, _ in values]
     return {
@@ -151,7 +168,13 @@ def _rank(law: Law) -> Plot:
     ends = [min(*proxy, *least), max(*proxy, *least)]
     traces = [
         _line(ends, ends, GREY, "dot", name="equal"),
-        _runs([pair.proxy_run for pair in law.pairs], proxy, least, {"color": BLUE, "size": 9}, name="run at the median proxy"),
+        _runs(
+            [pair.proxy_run for pair in law.pairs],
+            proxy,
+            least,
+            {"color": BLUE, "size": 9},
+            name="run at the median proxy",
+        ),
     ]
     return Plot(
         name="rank-pairs",
@@ -178,7 +201,9 @@ def _ratios(law: Law) -> Plot:
         ids, compute, losses = zip(*runs, strict=True)
         traces.append(_runs(ids, compute, losses, {"color": colour, "size": 7}, **group))
         if relation := relations.get(ratio):
-            traces += [{**trace, **group, "showlegend": False} for trace in _relation(relation, colour, "", region=False)]
+            traces += [
+                {**trace, **group, "showlegend": False} for trace in _relation(relation, colour, "", region=False)
+            ]
     return Plot(
         name="width_ratio-compute",
         title="Loss by width ratio against compute",
@@ -209,13 +234,14 @@ def _settings(law: Law) -> Plot:
     return Plot(
         name=f"{law.id}-settings",
         title=f"{law.title} against compute",
-        alt=f"{law.x_label} of every run against compute, near-optimal ones marked, with the two parallel lines and the law between them.",
+        alt=f"{law.x_label} of every run against compute, near-optimal ones marked, with the two parallel lines "
+        "and the law between them.",
         traces=traces,
         layout=_layout("C, training FLOPs (runs of a budget beside each other)", law.x_label, x_log=True, y_log=True),
     )
 
 
-def _relation(relation: Relation, colour: str, name: str, *, region: bool = True) -> list[Trace]:
+def _relation(relation: Relation, colour: str, name: str, *, region: bool = True, hover: bool = False) -> list[Trace]:
     compute, values = _points(relation)
     last = relation.compute[-1]
     inside, beyond = compute <= last * (1 + 1e-9), compute >= last * (1 - 1e-9)
@@ -230,11 +256,16 @@ def _relation(relation: Relation, colour: str, name: str, *, region: bool = True
                 {
                     "type": "scatter", "mode": "lines", "x": [_round(one) for one in x + x[::-1]], "line": {"width": 0},
                     "y": [_round(one) for one in [one.high for one in whole] + [one.low for one in whole][::-1]],
-                    "fill": "toself", "fillcolor": f"rgba({red},{green},{blue},0.2)", "name": "95% of the law", "hoverinfo": "skip",
+                    "fill": "toself", "hoverinfo": "skip", "name": "95% of the law",
+                    "fillcolor": f"rgba({red},{green},{blue},0.2)",
                 }
             )  # fmt: skip
-    traces.append(_line(compute[inside], values[inside], colour, "solid", name=name))
-    traces.append(_line(compute[beyond], values[beyond], colour, "dash", name=f"{name}, extrapolated", showlegend=False))
+    traces.append(_line(compute[inside], values[inside], colour, "solid", hover=hover, name=name))
+    traces.append(
+        _line(
+            compute[beyond], values[beyond], colour, "dash", hover=hover, name=f"{name}, extrapolated", showlegend=False
+        )
+    )
     return traces
 
 
@@ -252,15 +283,21 @@ def _runs(ids: Sequence[str], x: Sequence[float], y: Any, marker: dict[str, Any]
     }  # fmt: skip
 
 
-def _line(x: Iterable[float], y: Iterable[float], colour: str, dash: str, **more: Any) -> Trace:
+def _line(x: Iterable[float], y: Iterable[float], colour: str, dash: str, *, hover: bool = False, **more: Any) -> Trace:
+    """A line; without `hover` the pointer passes through it to the runs."""
     line = {"color": colour, "dash": dash, "width": 2}
     points = {"x": [_round(one) for one in x], "y": [_round(one) for one in y]}
-    return {"type": "scatter", "mode": "lines", **points, "line": line, "hovertemplate": "%{x:.4g}, %{y:.4g}<extra></extra>", **more}
+    shown = {"hovertemplate": "%{x:.4g}, %{y:.4g}<extra></extra>"} if hover else {"hoverinfo": "skip"}
+    return {"type": "scatter", "mode": "lines", **points, "line": line, **shown, **more}
 
 
 def _layout(x: str, y: str, *, x_log: bool = False, y_log: bool = False) -> dict[str, Any]:
     log = {"type": "log", "exponentformat": "power"}
-    return {"xaxis": {"title": {"text": x}} | (log if x_log else {}), "yaxis": {"title": {"text": y}} | (log if y_log else {})}
+    decades = log | {"dtick": 1 if x.startswith("C,") else "D2"}  # budgets span decades, sizes little more than one
+    return {
+        "xaxis": {"title": {"text": x}} | (decades if x_log else {}),
+        "yaxis": {"title": {"text": y}} | (log if y_log else {}),
+    }
 
 
 def _round(value: float) -> float | None:

@@ -28,8 +28,9 @@ def law_section(law: Law) -> dict[str, Any]:
         "studies": " and ".join(law.studies),
         "sentences": law_sentences(law),
         "statements": [{"text": one.text, "verdict": HOLDS[one.holds]} for one in law.statements],
-        "flags": flag_sentences(law),
+        "flags": flag_sentences(law, budgets=False),  # theirs stand in the table of budgets
         "budgets": [_budget(law, budget) for budget in law.per_budget],
+        "has_minima": any(budget.status != NO_CURVE or budget.optimum.value > 0 for budget in law.per_budget),
         "curved": any(budget.status != NO_CURVE for budget in law.per_budget),
         "predictions": [row for relation in law.relations for row in _predictions(law, relation)],
         "variants": [row for variant in law.variants for row in _shifts(law, variant.id, variant.relations)],
@@ -77,7 +78,11 @@ def architecture_text(row: Mapping[Any, Any]) -> str:
         for name, symbol in (("flops_per_token", "M"), ("active_params", "N_a"), ("total_params", "N"), ("tokens", "D"))
         if pd.notna(row.get(name))
     ]
-    ratios = [f"{symbol} {row[name]:.2f}" for name, symbol in (("m_over_na", "M/N_a"), ("n_over_na", "N/N_a")) if pd.notna(row.get(name))]
+    ratios = [
+        f"{symbol} {row[name]:.2f}"
+        for name, symbol in (("m_over_na", "M/N_a"), ("n_over_na", "N/N_a"))
+        if pd.notna(row.get(name))
+    ]
     return "<br>".join(", ".join(line) for line in (shape, sizes, ratios) if line)
 
 
@@ -95,7 +100,10 @@ def provenance(table: pd.DataFrame, laws: LawsFile, sources: Sequence[str]) -> l
         ("Data hash (SHA-256 of runs, sizes and losses)", laws.data_hash or "none"),
         ("Harness", laws.version or "unknown"),
         ("Resamples", f"{laws.resamples:,}, seed {laws.seed}; {100 * laws.interval_level:g}% intervals"),
-        ("Losses", "moved to their nominal budgets, to first order (correct=true)" if laws.corrected else "as recorded"),
+        (
+            "Losses",
+            "moved to their nominal budgets, to first order (correct=true)" if laws.corrected else "as recorded",
+        ),
     ]
     for text in sorted({str(one) for one in once["versions"].dropna()} - {"{}"}):
         listed = ", ".join(f"{name} {version}" for name, version in sorted(json.loads(text).items()))
@@ -117,9 +125,15 @@ def _budget(law: Law, budget: Budget) -> dict[str, Any]:
         "outside": len(budget.outside),
         "optimum": optimum_text(law, budget),
         "resolved": budget.resolved,
-        "loss": with_interval(low.value, low.low, low.high, digits=4) if budget.resolved or budget.status == NO_CURVE else "–",
-        "band": f"{band[0]} to {band[1]}" if (budget.resolved or budget.status == NO_CURVE) and best.value == best.value else "–",
-        "noise": f"{scientific(noise.sd)}, {noise.source}, {noise.degrees_of_freedom} degrees of freedom" if noise else "not measured",
+        "loss": with_interval(low.value, low.low, low.high, digits=4)
+        if budget.resolved or budget.status == NO_CURVE
+        else "–",
+        "band": f"{band[0]} to {band[1]}"
+        if (budget.resolved or budget.status == NO_CURVE) and best.value == best.value
+        else "–",
+        "noise": f"{scientific(noise.sd)}, {noise.source}, {noise.degrees_of_freedom} degrees of freedom"
+        if noise
+        else "not measured",
     }
 
 
