@@ -248,7 +248,7 @@ def print_neighbours(found: Sequence[Neighbour], design: Design, console: Any) -
     console.print(table)
     console.print(
         (
-            "loss: predicted above the laws' best, from the fitted curves; the interval does not hold the doubt of the laws' forms "
+            "loss: predicted above the laws' best, from the fitted curves; the interval does not hold doubts about the forms "
             "(docs/design.md). "
             if priced
             else "off by: the largest deviation of d, M, M/N_a, N/N_a from the design's targets; what that costs in "
