@@ -135,9 +135,18 @@ def read_losses(path: Path, *, strict: bool = False) -> pd.DataFrame:
     ):
         if name not in table:
             table[name] = value
+    if table.empty:
+        raise HarnessError(
+            f"losses={path}: the table holds no run; collect some (python -m analysis.collect source=...)"
+        )
     rows = table.to_dict("records")
+    seen = set()
     for row in rows:
         row["left_out"] = row["left_out"] if isinstance(row["left_out"], str) else None
+        key = (row["study"], row["run_id"])
+        if key in seen and not row["left_out"]:
+            row["left_out"] = "the table lists this run more than once for its study"
+        seen.add(key)
     return finish(rows, strict=strict)
 
 

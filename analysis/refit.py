@@ -9,6 +9,7 @@ Exit codes: 0 every run could be used, whether or not they resolve a law; 1 some
 the files are written and name them); 2 the request was wrong (nothing is written).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +165,7 @@ def check_options(config: DictConfig) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def main() -> None:

@@ -106,13 +106,15 @@ def rehearse(root: Path, truth: str, *, resamples: int, compared: bool) -> Rehea
 
 
 def warned(laws: "LawsFile", law_id: str) -> bool:
-    """Whether the law says of itself that it does not hold: no law was fitted, or a rank that is not shown to be kept."""
+    """Whether the law says that it does not hold: minima at the edge and no law, or a rank not shown to be kept."""
+    from analysis.laws import AT_THE_EDGE
+
     law = laws.law(law_id)
     if law is None:
         return False
     if law_id == "rank":
         return any("not shown to preserve ranks" in flag for flag in law.flags)
-    return not law.fitted and bool(law.flags)
+    return not law.fitted and any(budget.status == AT_THE_EDGE for budget in law.per_budget)
 
 
 def task(config: DictConfig) -> int:

@@ -119,9 +119,10 @@ def shifts(law: Law | None) -> pd.DataFrame:
                     "variant": variant.id,
                     "exponent": relation.exponent.value,
                     "exponent as fitted": plain.exponent.value,
-                    "value at C": plain.reference,
-                    "value": relation(plain.reference),
-                    "value as fitted": plain(plain.reference),
+                    "at C": relation.reference,
+                    "value": relation(relation.reference),
+                    "same runs' nominal C": variant.nominal_reference,
+                    "value as fitted": plain(variant.nominal_reference),
                 }
             )
     return pd.DataFrame(rows)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.fitting import fit_power_law
 from analysis.laws.file import write_laws
 from analysis.laws.records import NAN, RESOLVED, Budget, Estimate, Law, LawsFile, Points, Relation, Statement
 from analysis.laws.relation import crossing, relation_through
@@ -101,6 +100,8 @@ def _stated(name: str, symbol: str, unit: str, law: tuple[float, float], values:
 
 def _through(name: str, symbol: str, unit: str, values: Sequence[float], floor: float = 0.0) -> Relation:
     """A line of ours through published values."""
+    from analysis.fitting import fit_power_law  # starts slowly, and whoever reads the file does not need it
+
     fit = fit_power_law(list(BUDGETS), list(values), floor=floor)  # type: ignore[arg-type]
     return replace(relation_through(fit, BUDGETS, values, name, symbol, unit), method=OURS)
 

@@ -171,8 +171,6 @@ def _notes(
     laws: LawsFile, optima: Mapping[str, Quantity], backbone: Backbone, built: Built, compute: float
 ) -> tuple[str, ...]:
     notes = []
-    if laws.simulated:
-        notes.append("the laws were fitted to SIMULATED losses")
     published = any(law.source for law in laws.laws)
     paper = (backbone.num_experts, backbone.top_k, backbone.seq_length) == (288, 8, 8192)
     if published and not paper:

@@ -40,7 +40,8 @@ def first_line(design: Design, where: str) -> str:
         if ratio <= 1 + 1e-9
         else f"EXTRAPOLATED {factor(ratio)} times beyond the budgets that they were measured at"
     )
-    return f"Design for {budget_label(design.compute)} FLOPs by {where}: {inside}"
+    mark = " (SIMULATED losses)" if design.simulated else ""
+    return f"Design for {budget_label(design.compute)} FLOPs by {where}{mark}: {inside}"
 
 
 def factor(ratio: float) -> str:

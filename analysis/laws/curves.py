@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.fitting import Array, ChainFit, FlooredHyperbola, Parabola, ParabolaInLog, TwoPoles, interval
-from analysis.laws.minima import Family, Minimum
+from analysis.laws.minima import SCATTERS, Family, Minimum
 from analysis.laws.records import Estimate, Law, LeftOutRun, Relation, Statement
 from analysis.laws.relation import band_widens, chain_of, crossing, edges_of, relation_of, tokens_of
 from analysis.laws.rows import Data, backbone_of, fit_budgets, floats, losses, near_minimum, split
@@ -91,7 +91,7 @@ def m_over_na(data: Data) -> Law:
         id="m_over_na",
         studies=_studies(used, ("grid", "refine")),
         title="Optimal compute density M/N_a",
-        form="loss = a / (x - 6) + b x + c_s, x = M/N_a, one c_s a slice of N/N_a, at each C; x_opt = 6 + sqrt(a / b); "
+        form="loss = a / (x - 6) + b x + c_s, x = M/N_a, one c_s a slice of N/N_a and study, at each C; x_opt = 6 + sqrt(a / b); "
         "x_opt - 6 = k C^e, and x_opt = k' C^e'",
         unit="",
         x="m_over_na",
@@ -193,6 +193,12 @@ def law_of(
         )
     elif resolved < len(minima):
         said.append(f"fitted to {resolved} of {len(minima)} budgets: the others have no resolved minimum")
+    doubtful = sum(any(SCATTERS in flag for flag in one.budget.flags) for one in minima)
+    if doubtful:
+        said.append(
+            f"at {doubtful} of {len(minima)} budgets the runs scatter further about the curve than seeds do: what else differs "
+            "between runs (realised sizes, proxy widths) bends this law too, and is not in its intervals"
+        )
     if minima and not data.noise["pooled"].dof:
         said.append("no seeds were repeated: the noise is the scatter about each curve alone")
     far = [

@@ -64,6 +64,7 @@ def fit_laws(
     if table.empty:
         raise FitError("no runs: the table is empty; name a sweep that has some (python -m launch.status)")
     table = _usable_first(table)
+    collected = data_hash(table)
     kinds = table.loc[table["left_out"].isna(), "simulated"].astype(bool)
     if kinds.nunique() > 1:
         raise FitError(
@@ -82,7 +83,7 @@ def fit_laws(
     return LawsFile(
         laws=tuple(laws),
         missing=missing,
-        data_hash=data_hash(table),
+        data_hash=collected,
         version=_version(),
         simulated=any(law.simulated for law in laws),
         corrected=bool(correct and slope),

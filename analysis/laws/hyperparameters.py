@@ -56,7 +56,7 @@ def _law(data: Data, law_id: str) -> Law:
             fit = fit_band({"compute": compute}, x, unit=unit)
             relations = _relations(fit, [budget.compute for budget in budgets], name, symbol, unit)
             if fit.status is not FitStatus.CONVERGED:
-                flags.append(f"the band is {fit.status.value}")
+                flags.append(_doubt(fit, symbol))
         except FitError as error:
             flags.append(f"law not fitted: {error}")
     return Law(
@@ -74,6 +74,12 @@ def _law(data: Data, law_id: str) -> Law:
         flags=tuple(dict.fromkeys(flags)),
         simulated=bool(len(used) and used["simulated"].any()),
     )
+
+
+def _doubt(fit: BandFit, symbol: str) -> str:
+    if fit.status is FitStatus.NOT_IDENTIFIABLE:
+        return f"{symbol}: other slopes give a band as narrow: the exponent is one choice of many, and has no interval"
+    return f"{symbol}: the band is {fit.status.value}"
 
 
 def _budget(rows: pd.DataFrame, name: str, near: float) -> Budget:

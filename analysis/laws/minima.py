@@ -50,6 +50,9 @@ LOSS = "final_validation_loss"
 INSIDE = 0.95
 """Share of the repetitions that must have a minimum inside the sampled range."""
 
+SCATTERS = "the runs scatter"
+"""Begins the flag of a curve that its runs lie further from than seeds explain."""
+
 SUSPICIOUS = 0.01
 """Probability of the scatter about a curve or a law below which it is pointed out."""
 
@@ -120,6 +123,7 @@ def find_minimum(
         )
     status, why = _judge(fit, resamples)
     known = math.isfinite(fit.minimum)
+    model_free = _model_free(curve, fit, y)
     budget = Budget(
         compute=compute,
         status=status,
@@ -133,12 +137,12 @@ def find_minimum(
         band=fit.band,
         tolerance=fit.tolerance,
         sampled=fit.sampled,
-        model_free=_model_free(curve, fit, y),
+        model_free=model_free,
         residual_sd=fit.residual_sd,
         residual_degrees_of_freedom=fit.dof,
         noise=NoiseRecord(sd=noise.sd, degrees_of_freedom=noise.dof, source=noise.source) if noise else None,
         failed_resamples=resamples.failed if resamples else None,
-        flags=(*_flags(fit, rows, compute), *_misfit(fit, x, y, seeds)),
+        flags=(*_flags(fit, rows, compute), *_misfit(fit, x, y, seeds), *_other_minimum(fit, model_free)),
     )
     return Minimum(budget=budget, curve=curve, y=y, noise=noise, resamples=resamples)
 
@@ -208,6 +212,17 @@ def _model_free(curve: Curve, fit: CurveFit, y: Array) -> float:
     return found.optimum if found.status is FitStatus.CONVERGED else NAN
 
 
+def _other_minimum(fit: CurveFit, model_free: float) -> list[str]:
+    """A flag where a spline's minimum is not even near-optimal by the curve; within its band the loss tells little apart."""
+    low, high = fit.band
+    if fit.status is not FitStatus.CONVERGED or not math.isfinite(model_free) or low <= model_free <= high:
+        return []
+    return [
+        f"a convex spline has its minimum at {scientific(model_free, 4)}, outside the curve's near-optimal band: "
+        "the curve's form is in doubt"
+    ]
+
+
 def _judge(fit: CurveFit, resamples: Resamples | None) -> tuple[str, str]:
     low, high = fit.sampled
     if fit.status is FitStatus.TOO_FEW_POINTS:
@@ -259,7 +274,7 @@ def _misfit(fit: CurveFit, x: Array, y: Array, seeds: SeedNoise) -> list[str]:
         probability = float(fdtrc(fit.dof, seeds.dof, (fit.residual_sd / seeds.sd) ** 2))
         if probability < SUSPICIOUS:
             flags.append(
-                f"the runs scatter {fit.residual_sd / seeds.sd:.1f} times as far about the curve as seeds do "
+                f"{SCATTERS} {fit.residual_sd / seeds.sd:.1f} times as far about the curve as seeds do "
                 f"(p = {probability:.1g}): its form, or the runs' being at one budget, is in doubt"
             )
     best = int(np.argmin(y))

@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from analysis.fitting import Array
+type Array = NDArray[np.float64]
+"""As in `analysis.fitting`, which starts slowly."""
 
 RESOLVED = "resolved"
 AT_THE_EDGE = "at the edge"
@@ -307,6 +309,11 @@ class Variant:
     relations: tuple[Relation, ...] = ()
     optima: tuple[tuple[float, float], ...] = ()
     """Nominal C and optimum of each resolved budget."""
+
+    @property
+    def nominal_reference(self) -> float:
+        """The nominal C of the runs that its relations have their reference at: the geometric mean of `optima`'s; NaN without."""
+        return math.exp(sum(math.log(compute) for compute, _ in self.optima) / len(self.optima)) if self.optima else NAN
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,9 @@ def width_ratio(data: Data) -> Law:
             relations.append(_offset(compute, loss, f"offset_{ratio:g}", symbol))
     budgets = [_budget(float(rows["compute"].iloc[0]), rows) for _, rows in used.groupby("compute", sort=True)]
     flags = [flag for relation in relations for flag in relation.flags]
+    ahead = _ahead(fits, relations, data)
+    if len(ahead) == 2 and ahead[1].estimate.value not in ahead[0].estimate:
+        flags.append("the two forms disagree about how far apart the ratios are ahead: do not extrapolate them")
     if not relations:
         flags.append(f"law not fitted: {len(budgets)} budgets, a law of C needs two")
     return Law(
@@ -48,7 +51,7 @@ def width_ratio(data: Data) -> Law:
         x_label="(K+1) d_m / d, width of the active experts over the hidden size",
         per_budget=tuple(budgets),
         relations=tuple(relations),
-        statements=(*_measured(budgets), *_ahead(fits, relations, data)),
+        statements=(*_measured(budgets), *ahead),
         points_left_out=tuple(left_out),
         flags=tuple(dict.fromkeys(flags)),
         simulated=bool(len(used) and used["simulated"].any()),
@@ -137,7 +140,7 @@ def _measured(budgets: Sequence[Budget]) -> list[Statement]:
 
 
 def _ahead(fits: dict[float, PowerLawFit], relations: Sequence[Relation], data: Data) -> list[Statement]:
-    """How far apart the best and the worst ratio are at `FitOptions.ahead`; by power laws with Student's t interval."""
+    """How far apart the best and the worst ratio are at `FitOptions.ahead`; by power laws with an interval for any pair."""
     ahead = data.options.ahead
     found = []
     if len(fits) > 1 and all(fit.dof for fit in fits.values()):
@@ -146,9 +149,14 @@ def _ahead(fits: dict[float, PowerLawFit], relations: Sequence[Relation], data: 
         for fit in (best, worst):
             at = np.array([1.0, np.log(ahead / fit.law.reference)])
             variance += float(at @ fit.covariance @ at)
+        pairs = (
+            len(fits) * (len(fits) - 1) / 2
+        )  # the best and the worst were picked: any pair could have been (Bonferroni)
         difference = float(np.log(worst(ahead) / best(ahead)))
-        half = float(stdtrit(best.dof + worst.dof, (1 + LEVEL) / 2)) * float(np.sqrt(variance))
-        value, *ends = (100 * float(np.expm1(one)) for one in (difference, difference - half, difference + half))
+        half = float(stdtrit(best.dof + worst.dof, 1 - (1 - LEVEL) / (2 * pairs))) * float(np.sqrt(variance))
+        value, *ends = (
+            100 * float(np.expm1(max(one, 0.0))) for one in (difference, difference - half, difference + half)
+        )
         found.append(_statement("power", "power laws", value, (ends[0], ends[1]), ahead))
     offsets = [relation(ahead) for relation in relations if relation.name.startswith("offset_")]
     if len(offsets) > 1 and len(offsets) == len(fits):

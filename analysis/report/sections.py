@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.laws import NO_CURVE, Budget, Law, LawsFile, Relation
+from analysis.laws import NO_CURVE, Budget, Law, LawsFile, Relation, Variant
 from analysis.summary import DIGITS, flag_sentences, law_sentences, optimum_text
 from analysis.text import count, flops, scientific, with_interval
 
@@ -33,7 +33,7 @@ def law_section(law: Law) -> dict[str, Any]:
         "has_minima": any(budget.status != NO_CURVE or budget.optimum.value > 0 for budget in law.per_budget),
         "curved": any(budget.status != NO_CURVE for budget in law.per_budget),
         "predictions": [row for relation in law.relations for row in _predictions(law, relation)],
-        "variants": [row for variant in law.variants for row in _shifts(law, variant.id, variant.relations)],
+        "variants": [row for variant in law.variants for row in _shifts(law, variant)],
         "variant_texts": [f"{variant.id}: {variant.text}" for variant in law.variants],
         "used": len(law.points_used),
         "left_out": sum(not run.usable for run in law.points_left_out),
@@ -155,21 +155,22 @@ def _predictions(law: Law, relation: Relation) -> list[dict[str, Any]]:
     return rows
 
 
-def _shifts(law: Law, variant: str, relations: Sequence[Relation]) -> list[dict[str, str]]:
+def _shifts(law: Law, variant: Variant) -> list[dict[str, str]]:
+    """How far each relation moves for the runs of one budget, the variant's largest: real FLOPs give it another C."""
     rows = []
-    for relation in relations:
+    for relation in variant.relations:
         plain = law.relation(relation.name)
-        if plain is None:
+        if plain is None or not variant.optima:
             continue
-        last = plain.compute[-1]
+        last, there = variant.optima[-1][0], relation(relation.compute[-1])
         rows.append(
             {
-                "variant": variant,
+                "variant": variant.id,
                 "symbol": plain.symbol,
                 "exponent": f"{plain.exponent.value:.3f} → {relation.exponent.value:.3f}",
                 "at": flops(last),
-                "value": f"{scientific(plain(last), 4)} → {scientific(relation(last), 4)}",
-                "shift": f"{100 * (relation(last) / plain(last) - 1):+.1f}%",
+                "value": f"{scientific(plain(last), 4)} → {scientific(there, 4)}",
+                "shift": f"{100 * (there / plain(last) - 1):+.1f}%",
             }
         )
     return rows

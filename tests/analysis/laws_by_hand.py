@@ -277,6 +277,7 @@ def laws_of(table: pd.DataFrame) -> LawsFile:
                     id="corrected",
                     text="losses moved",
                     relations=related(relation("flops_per_token", "M_opt", 9.6e8, 0.55, budgets)),
+                    optima=tuple((compute, 1.0) for compute in budgets),
                 ),
             ),
         ),

@@ -39,6 +39,7 @@ def sweep(tmp_path, dataset):
     return Sweep(tmp_path, dataset[0])
 
 
+@pytest.mark.slow
 def test_branches_start_at_their_branch_points_and_then_the_trunk_s_checkpoints_go(sweep):
     done = sweep.launch()
     assert done.returncode == 0, done.stdout + done.stderr

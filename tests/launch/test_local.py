@@ -96,6 +96,7 @@ def test_a_sweep_is_trained_and_a_second_start_trains_nothing(finished):
     assert before == {path: path.stat().st_mtime_ns for path in sweep.root.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_started_again_once_and_alone(sweep, finished):
     process = sweep.start(stdout=subprocess.PIPE)
     victim, other = sweep.wait_for_steps(2)
@@ -184,6 +185,7 @@ def test_a_dataset_that_moved_is_named_at_launch(sweep, dataset, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_failing_run_does_not_stop_the_other(sweep):
     bad, good = sweep.runs
     done = sweep.launch("launch.slots=1", "launch.retries=0")  # makes the directories

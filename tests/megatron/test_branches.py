@@ -71,6 +71,7 @@ def equal_runs(branch, whole, branch_point):
         assert branch.result()[key] == whole.result()[key], key
 
 
+@pytest.mark.slow
 def test_a_trunk_keeps_its_learning_rate_and_its_branch_points_only(trained_trunk, long_alone):
     _, trunk = trained_trunk
     assert steps_saved(trunk) == [8, 14]  # saved after every step, and pruned
@@ -81,6 +82,7 @@ def test_a_trunk_keeps_its_learning_rate_and_its_branch_points_only(trained_trun
     assert trunk.result()["trunk"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["short", pytest.param("twin", marks=pytest.mark.slow), "long"])
 def test_a_branch_is_the_run_trained_alone(trained_trunk, long_alone, dataset, name):
     trainer, trunk = trained_trunk

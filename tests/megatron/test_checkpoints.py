@@ -43,6 +43,7 @@ def stopped_at_5(trainer, whole, name):
     return run
 
 
+@pytest.mark.slow
 def test_checkpoints_are_saved_by_wall_time_and_only_the_last_is_kept(trained):
     trainer, whole, _ = trained
     run = trainer.prepare(whole.experiment(), name="often")

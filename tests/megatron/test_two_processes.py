@@ -31,6 +31,7 @@ def train_on_two_ranks(trainer, run):
     return done
 
 
+@pytest.mark.slow
 def test_two_ranks_train_the_run_of_one(trainer, dataset):
     whole = trainer.prepare(tiny_experiment(dataset[1]), name="one-rank")
     assert trainer.train(whole, *MICRO).returncode == 0

@@ -50,7 +50,7 @@ def test_counts_are_those_of_the_makers(name):
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("olmoe-1b-7b", 6_919_161_856), ("glm-4.5-air", 106_852_245_504)],  # of the weights' own headers
+    [("olmoe-1b-7b", 6_919_161_856), ("glm-4.5-air", 106_852_245_504)],  # as other repositories count them
 )
 def test_counts_are_exact_where_the_weights_say_so(name, parameters):
     assert read_model(MODELS / f"{name}.json").all_params == parameters
