@@ -53,6 +53,9 @@ INSIDE = 0.95
 SCATTERS = "the runs scatter"
 """Begins the flag of a curve that its runs lie further from than seeds explain."""
 
+CLEAR = 2.0
+"""Standard deviations of a loss that a spline's minimum must lie above the curve's to be pointed out."""
+
 SUSPICIOUS = 0.01
 """Probability of the scatter about a curve or a law below which it is pointed out."""
 
@@ -142,7 +145,7 @@ def find_minimum(
         residual_degrees_of_freedom=fit.dof,
         noise=NoiseRecord(sd=noise.sd, degrees_of_freedom=noise.dof, source=noise.source) if noise else None,
         failed_resamples=resamples.failed if resamples else None,
-        flags=(*_flags(fit, rows, compute), *_misfit(fit, x, y, seeds), *_other_minimum(fit, model_free)),
+        flags=(*_flags(fit, rows, compute), *_misfit(fit, x, y, seeds), *_other_minimum(curve, fit, model_free, noise)),
     )
     return Minimum(budget=budget, curve=curve, y=y, noise=noise, resamples=resamples)
 
@@ -212,13 +215,15 @@ def _model_free(curve: Curve, fit: CurveFit, y: Array) -> float:
     return found.optimum if found.status is FitStatus.CONVERGED else NAN
 
 
-def _other_minimum(fit: CurveFit, model_free: float) -> list[str]:
-    """A flag where a spline's minimum is not even near-optimal by the curve; within its band the loss tells little apart."""
-    low, high = fit.band
-    if fit.status is not FitStatus.CONVERGED or not math.isfinite(model_free) or low <= model_free <= high:
+def _other_minimum(curve: Curve, fit: CurveFit, model_free: float, noise: Noise | None) -> list[str]:
+    """A flag where the curve says of a spline's minimum that it is worse than its own, by more than the band and the noise."""
+    if fit.status is not FitStatus.CONVERGED or not math.isfinite(model_free) or noise is None:
+        return []
+    rise = float(curve.profile(fit.coefficients, np.array([model_free]))[0]) - fit.minimum
+    if rise <= max(fit.tolerance * abs(fit.minimum), CLEAR * noise.sd):
         return []
     return [
-        f"a convex spline has its minimum at {scientific(model_free, 4)}, outside the curve's near-optimal band: "
+        f"a convex spline has its minimum at {scientific(model_free, 4)}, where the curve is {rise:.2g} nats above its own: "
         "the curve's form is in doubt"
     ]
 
