@@ -261,7 +261,9 @@ GROWTH = {
 }
 
 
-@pytest.mark.parametrize("what", GROWTH)
+@pytest.mark.parametrize(
+    "what", [what if what == "seeds" else pytest.param(what, marks=pytest.mark.slow) for what in GROWTH]
+)
 def test_a_sweep_grows_and_keeps_every_run(tmp_path, what):
     base = [f"root={tmp_path}", "phase=1", "name=mine"]
     write(plan(compose("sweep", [*base, "scale=1e18"])))

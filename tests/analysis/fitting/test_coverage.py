@@ -298,7 +298,13 @@ def coverage(case: Case, repetitions: int, seed: int = 0) -> dict[str, float]:
     return {name: float(np.mean([of[name] for of in hits])) for name in hits[0]}
 
 
-@pytest.mark.parametrize("name", CASES)
+HEAVY = ("both poles free, few", "offset, few", "surface, robust, few", "free ceiling")
+"""Cases whose counterpart is in the default suite, and whose fits take longest."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name for name in CASES]
+)
 def test_intervals_cover(name):
     case, _, repetitions = CASES[name]
     spread = 3.5 * np.sqrt(0.95 * 0.05 / repetitions)
