@@ -6,7 +6,7 @@ optimal M the model then has.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -60,7 +60,12 @@ def build_within(
         )
         widths = feasible_widths(own, targets, settings.rules)
         if not len(widths):
-            raise no_feasible_width(own, targets, settings.rules)
+            missing = no_feasible_width(own, targets, settings.rules)
+            raise (
+                _unreachable(limits, aim.flops_per_token, optima["flops_per_token"].value, missing)
+                if moved
+                else missing
+            )
         wanted = _wanted_width(settings, laws, like, widths, fixed)
         over = math.inf
         for width in sorted(widths.tolist(), key=lambda one: abs(math.log(one / wanted))):
@@ -89,6 +94,16 @@ def build_within(
         f"max_total_params={limits.max_total_params}: "
         f"the nearest is {over:.3f} times over; allow that much more, or finer steps (rules.hidden_size_step, "
         "rules.moe_ffn_hidden_size_step)"
+    )
+
+
+def _unreachable(limits: Limits, flops: float, wanted: float, missing: InfeasibleError) -> InfeasibleError:
+    """No architecture is as small (or as large) as the limits ask: they are named, with how far they move M."""
+    given = {one.name: getattr(limits, one.name) for one in fields(limits)}
+    asked = ", ".join(f"{name}={value:g}" for name, value in given.items() if value is not None)
+    factor = max(flops / wanted, wanted / flops)
+    return InfeasibleError(
+        f"{asked} cannot be kept: it takes M from {wanted:.4g} to {flops:.4g} FLOPs a token ({factor:.3g} times), and there {missing}"
     )
 
 

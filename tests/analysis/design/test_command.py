@@ -42,6 +42,12 @@ def test_it_says_how_far_it_extrapolates_and_fits_the_terminal(call, columns):
     assert "no loss curves" in " ".join(text.split())
 
 
+def test_a_limit_that_no_architecture_keeps_is_named_with_how_far_it_reaches():
+    done = design("compute=1e22", "max_total_params=1e6")
+    assert done.returncode == 2
+    assert "max_total_params=1e+06 cannot be kept: it takes M from 3.997e+10 to 4.034e+05" in done.stderr
+
+
 def test_the_published_laws_need_no_file(call, monkeypatch, tmp_path):
     with_file = json.loads(call("compute=1e22", "json=true")[1])
     monkeypatch.setattr("analysis.design.__main__.PUBLISHED_PATH", tmp_path / "none.json")
