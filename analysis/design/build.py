@@ -103,7 +103,8 @@ def _unreachable(limits: Limits, flops: float, wanted: float, missing: Infeasibl
     asked = ", ".join(f"{name}={value:g}" for name, value in given.items() if value is not None)
     factor = max(flops / wanted, wanted / flops)
     return InfeasibleError(
-        f"{asked} cannot be kept: it takes M from {wanted:.4g} to {flops:.4g} FLOPs a token ({factor:.3g} times), and there {missing}"
+        f"{asked} cannot be kept: it takes M from {wanted:.4g} to {flops:.4g} FLOPs a token "
+        f"({factor:.3g} times), and there {missing}"
     )
 
 
