@@ -25,6 +25,7 @@ COPY configs configs
 COPY harness harness
 COPY launch launch
 COPY analysis analysis
+COPY laws laws
 RUN PIP_CONSTRAINT="" pip install --no-cache-dir --no-deps --editable .
 
 # An ordinary user; with --user another one may take its place: nothing below needs to write to the image.
