@@ -141,9 +141,10 @@ def needed(laws: LawsFile, where: str, law_id: str, names: Sequence[str], comput
         why = laws.missing.get(law_id)
         if why is None and (law := laws.law(law_id)) is not None:
             why = "; ".join(law.flags) or "no two budgets are resolved"
+        given_by = "" if law_id == "classical" else f", or give {option}=<number>"
         raise ConfigError(
             f"{where} has no law of {option}{f' ({why})' if why else ''}: run its study ({STUDIES[law_id]}) and refit "
-            f"(python -m analysis.refit sweep=all), or give {option}=<number>; it has "
+            f"(python -m analysis.refit sweep=all){given_by}; it has "
             f"{', '.join(law.id for law in laws.laws if law.fitted) or 'no law'}"
         )
     return found

@@ -36,6 +36,20 @@ class Fixed:
     hidden_size: int | None = None
 
 
+NEAR = 1.5
+"""How many times outside the laws' budgets a budget is before errors say so."""
+
+
+def far_from_laws(error: InfeasibleError, compute: float, optima: Mapping[str, Quantity]) -> InfeasibleError:
+    """`error`, with how far the budget is outside those of the laws, where that is its likely cause."""
+    ratio = max(quantity.extrapolation for quantity in optima.values())
+    if ratio <= NEAR:
+        return error
+    return InfeasibleError(
+        f"at {compute:g} FLOPs, {ratio:.2g} times outside the laws' budgets, they lead to no architecture: {error}"
+    )
+
+
 def optima_at(
     settings: Settings, laws: LawsFile, where: str, compute: float, backbone: Backbone, base: Scale, fixed: Fixed
 ) -> dict[str, Quantity]:
@@ -113,7 +127,7 @@ def _width(
         )
         widths = feasible_widths(backbone, targets, settings.rules)
         if not len(widths):
-            raise no_feasible_width(backbone, targets, settings.rules)
+            raise far_from_laws(no_feasible_width(backbone, targets, settings.rules), compute, optima)
         return float(proxies_among(widths, np.array([0, len(widths)]), settings.rules)[0]), widths
 
     value, widths = proxy(density.value)

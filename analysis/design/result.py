@@ -16,10 +16,10 @@ from analysis.design.build import Built, build_within
 from analysis.design.constraints import Aim, Limits
 from analysis.design.excess import Excess, LossModel
 from analysis.design.optimum import DERIVED, Quantity, read_off
-from analysis.design.recommend import Fixed, optima_at, priced
+from analysis.design.recommend import Fixed, far_from_laws, optima_at, priced
 from analysis.laws.records import LawsFile
 from harness.architecture import Architecture, Backbone
-from harness.errors import ConfigError
+from harness.errors import ConfigError, InfeasibleError
 from harness.experiment import Experiment
 from harness.measured import Measurements
 from harness.resources import Estimate, Layout, estimate, layout
@@ -107,10 +107,13 @@ def design(
     (base,) = settings.choose_scales(compute)
     backbone = settings.backbone(base)
     optima = optima_at(settings, laws, where, compute, backbone, base, fixed)
-    centres = priced(laws, where, compute, backbone, optima, fixed)
-    of_width = _width_n_over_na(settings, compute, backbone)
-    model = LossModel(laws, backbone, compute, centres, of_width)
-    built = build_within(settings, laws, compute, optima, backbone, model, limits, fixed)
+    try:
+        centres = priced(laws, where, compute, backbone, optima, fixed)
+        of_width = _width_n_over_na(settings, compute, backbone)
+        model = LossModel(laws, backbone, compute, centres, of_width)
+        built = build_within(settings, laws, compute, optima, backbone, model, limits, fixed)
+    except InfeasibleError as error:
+        raise far_from_laws(error, compute, optima) from error
     aim, backbone = built.aim, built.backbone
     if built.like != compute and (width := read_off(laws, "hidden_size", ("hidden_size",), built.like)):
         model = LossModel(laws, backbone, compute, {**centres, "hidden_size": width}, of_width)
