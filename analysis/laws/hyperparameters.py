@@ -6,20 +6,17 @@ import numpy as np
 import pandas as pd
 
 from analysis.fitting import BandFit, FitError, FitStatus, fit_band
-from analysis.laws.minima import LOSS, estimate
+from analysis.laws.minima import LOSS, estimate, points_of
 from analysis.laws.records import (
     NAN,
     NO_CURVE,
     Budget,
     Estimate,
-    HeldOut,
     Law,
     LeftOutRun,
-    Points,
-    Prediction,
     Relation,
 )
-from analysis.laws.relation import grid_of
+from analysis.laws.relation import grid_of, held_out_of, prediction
 from analysis.laws.rows import Data, split
 
 LAWS = {
@@ -86,7 +83,7 @@ def _budget(rows: pd.DataFrame, name: str, near: float) -> Budget:
     """Near-optimal settings as points, the others outside."""
     least = float(rows[LOSS].min())
     close = rows[LOSS] <= least * (1 + near)
-    points, others = (_points(part, name) for part in (rows[close], rows[~close]))
+    points, others = (points_of(part, name) for part in (rows[close], rows[~close]))
     best = rows.iloc[int(rows[LOSS].argmin())]
     tried = sorted(rows[name].unique())
     flags = []
@@ -108,15 +105,6 @@ def _budget(rows: pd.DataFrame, name: str, near: float) -> Budget:
     )
 
 
-def _points(rows: pd.DataFrame, name: str) -> Points:
-    return Points(
-        run_ids=tuple(str(run) for run in rows["run_id"]),
-        x=tuple(float(value) for value in rows[name]),
-        loss=tuple(float(value) for value in rows[LOSS]),
-        group=("",) * len(rows),
-    )
-
-
 def _others(budgets: Sequence[Budget], near: float) -> list[LeftOutRun]:
     return [
         LeftOutRun(run_id=run, reason=f"its loss is not within {100 * near:g}% of the least", usable=True)
@@ -127,25 +115,18 @@ def _others(budgets: Sequence[Budget], near: float) -> list[LeftOutRun]:
 
 def _relations(fit: BandFit, compute: Sequence[float], name: str, symbol: str, unit: str) -> list[Relation]:
     """The middle line with its intervals, and the two lines."""
-    reference, low, high = fit.references["compute"], min(compute), max(compute)
-    middle = [fit.predict({"compute": budget}) for budget in grid_of(compute)]
-    held = fit.held_out
+    reference, budgets = fit.references["compute"], grid_of(compute)
+    middle = [fit.predict({"compute": budget}) for budget in budgets]
     made = []
     for suffix, words, factor in (
         ("", "", 1.0),
         ("_low", ", lower line", 1 / fit.factor),
         ("_high", ", upper line", fit.factor),
     ):
-        grid = [
-            Prediction(
-                compute=budget,
-                value=there.value * factor,
-                low=NAN if suffix else there.law.low,
-                high=NAN if suffix else there.law.high,
-                extrapolated=not low <= budget <= high,
-            )
-            for budget, there in zip(grid_of(compute), middle, strict=True)
-        ]
+        grid = []
+        for budget, there in zip(budgets, middle, strict=True):
+            low, high = (NAN, NAN) if suffix else (there.law.low, there.law.high)
+            grid.append(prediction(budget, there.value * factor, low, high, compute))
         exponent, centre = fit.intervals["compute"], fit.intervals["centre"]
         made.append(
             Relation(
@@ -160,9 +141,7 @@ def _relations(fit: BandFit, compute: Sequence[float], name: str, symbol: str, u
                 compute=tuple(compute),
                 grid=tuple(grid),
                 method="" if suffix else exponent.method,
-                held_out=HeldOut(compute=held.at, predicted=held.predicted, optimum=held.observed)
-                if held and not suffix
-                else None,
+                held_out=None if suffix else held_out_of(fit.held_out),
             )
         )
     return made

@@ -113,7 +113,7 @@ def find_minimum(
         FitError: a row holds a value that no curve can use (callers filter first).
     """
     compute = float(rows["compute"].iloc[0])
-    points = points_of(rows, family)
+    points = points_of(rows, family.x, family.slices)
     numbers = np.unique(points.group, return_inverse=True)[1].astype(float) if family.slices else None
     x, y = np.array(points.x), np.array(points.loss)
     curve = family.curve(x, numbers)
@@ -132,7 +132,7 @@ def find_minimum(
         status=status,
         why=why,
         points=points,
-        outside=points_of(outside, family),
+        outside=points_of(outside, family.x, family.slices),
         curve=record(curve, fit, points),
         fit=fit.status.value,
         optimum=estimate(fit.optimum, fit.intervals["optimum"]) if known else Estimate(value=NAN),
@@ -155,13 +155,13 @@ def estimate(value: float, interval: Interval) -> Estimate:
     return Estimate(value=float(value), low=float(interval.low), high=float(interval.high))
 
 
-def points_of(rows: pd.DataFrame, family: Family) -> Points:
-    """The rows as they are recorded, with the slice that each belongs to."""
+def points_of(rows: pd.DataFrame, x: str, slices: tuple[str, ...] = ()) -> Points:
+    """The rows as they are recorded, `x` their abscissa, with the slice that each belongs to."""
     return Points(
         run_ids=tuple(str(run) for run in rows["run_id"]),
-        x=tuple(float(value) for value in rows[family.x]),
+        x=tuple(float(value) for value in rows[x]),
         loss=tuple(float(value) for value in rows[LOSS]),
-        group=_groups(rows, family.slices),
+        group=_groups(rows, slices),
     )
 
 

@@ -160,6 +160,11 @@ class Budget:
         return self.status == RESOLVED
 
 
+def covers(budgets: Sequence[float], compute: float) -> bool:
+    """Whether `compute` lies between the least and the largest of `budgets`, rounding aside."""
+    return bool(budgets) and min(budgets) * (1 - 1e-9) <= compute <= max(budgets) * (1 + 1e-9)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
     """A relation's value at one budget."""
@@ -240,8 +245,9 @@ class Relation:
         """The quantity at `compute` FLOPs with its 95% interval: between the grid's points along ln C, beyond it NaN ends."""
         low = self._end([point.low for point in self.grid], compute)
         high = self._end([point.high for point in self.grid], compute)
-        inside = bool(self.compute) and self.compute[0] * (1 - 1e-9) <= compute <= self.compute[-1] * (1 + 1e-9)
-        return Prediction(compute=compute, value=self(compute), low=low, high=high, extrapolated=not inside)
+        return Prediction(
+            compute=compute, value=self(compute), low=low, high=high, extrapolated=not covers(self.compute, compute)
+        )
 
     def _end(self, ends: Sequence[float], compute: float) -> float:
         """An end of the interval, straight in logarithms (of the distance from the floor) between the grid's points."""

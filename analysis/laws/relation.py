@@ -6,15 +6,16 @@ from that scatter is given in their place.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from analysis.fitting import ChainFit, FitStatus, PowerLawFit, fit_chain, fit_power_law
+from analysis.fitting import ChainFit, FitStatus, Interval, PowerLawFit, fit_chain, fit_power_law
+from analysis.fitting import HeldOut as FittedHeldOut
 from analysis.laws.minima import SUSPICIOUS, Minimum, estimate
 from analysis.laws.options import FitOptions
-from analysis.laws.records import Estimate, HeldOut, Prediction, Relation, Statement
+from analysis.laws.records import Estimate, HeldOut, Prediction, Relation, Statement, covers
 from analysis.text import flops
 
 BEHIND, AHEAD = 10.0, 1e5
@@ -62,7 +63,7 @@ def relation_of(chain: ChainFit, name: str, symbol: str, unit: str = "") -> Rela
     optima = floor + np.exp(chain.log_optima)
     flags = [f"{symbol}: two points: exponent has no residual"] if len(compute) == 2 else []
     parts = {part: chain.interval(part) for part in PARTS}
-    doubts = _misfit(chain, law, symbol) or _outside(chain, law, symbol)
+    doubts = _misfit(chain, law, symbol) or _outside(chain, law, parts, symbol)
     flags += doubts
     scattered = bool(doubts) and law.dof > 0
     if scattered:
@@ -70,7 +71,7 @@ def relation_of(chain: ChainFit, name: str, symbol: str, unit: str = "") -> Rela
     grid = []
     for budget in grid_of(compute):
         ends = law.predict(budget).law if scattered else chain.predict(budget)
-        grid.append(_prediction(budget, law(budget), ends.low, ends.high, compute))
+        grid.append(prediction(budget, law(budget), ends.low, ends.high, compute))
     failed = chain.failed / max(1, chain.failed + len(chain.draws))
     if chain.status is FitStatus.UNRESOLVED:
         flags.append(f"{symbol}: {100 * failed:.1f}% of the simulated repetitions had no minimum at some budget")
@@ -87,7 +88,7 @@ def relation_of(chain: ChainFit, name: str, symbol: str, unit: str = "") -> Rela
         values=tuple(float(value) for value in optima),
         grid=tuple(grid),
         method=SCATTER if scattered else PROFILE,
-        held_out=_held_out(law),
+        held_out=held_out_of(law.held_out),
         model_free=(free.exponent, free.at_reference) if free else None,
         failed=failed,
         flags=tuple(flags),
@@ -101,7 +102,7 @@ def relation_through(
     grid = []
     for budget in grid_of(compute):
         predicted = fit.predict(budget)
-        grid.append(_prediction(budget, predicted.value, predicted.law.low, predicted.law.high, compute))
+        grid.append(prediction(budget, predicted.value, predicted.law.low, predicted.law.high, compute))
     return Relation(
         name=name,
         symbol=symbol,
@@ -114,7 +115,7 @@ def relation_through(
         values=tuple(float(value) for value in values),
         grid=tuple(grid),
         method=SCATTER if fit.dof else "",
-        held_out=_held_out(fit),
+        held_out=held_out_of(fit.held_out),
         flags=() if fit.dof else (f"{symbol}: two points: exponent has no residual",),
     )
 
@@ -198,15 +199,16 @@ def tokens_of(relation: Relation) -> Relation:
     )
 
 
-def _prediction(budget: float, value: float, low: float, high: float, compute: Sequence[float]) -> Prediction:
-    inside = min(compute) * (1 - 1e-9) <= budget <= max(compute) * (1 + 1e-9)
-    return Prediction(compute=budget, value=float(value), low=float(low), high=float(high), extrapolated=not inside)
+def prediction(budget: float, value: float, low: float, high: float, compute: Sequence[float]) -> Prediction:
+    """A value at `budget` of a law that was fitted to the budgets `compute`."""
+    return Prediction(
+        compute=budget, value=float(value), low=float(low), high=float(high), extrapolated=not covers(compute, budget)
+    )
 
 
-def _held_out(fit: PowerLawFit) -> HeldOut | None:
-    if fit.held_out is None:
-        return None
-    return HeldOut(compute=fit.held_out.at, predicted=fit.held_out.predicted, optimum=fit.held_out.observed)
+def held_out_of(held: FittedHeldOut | None) -> HeldOut | None:
+    """What a fit without the largest budget says of it, as it is recorded."""
+    return HeldOut(compute=held.at, predicted=held.predicted, optimum=held.observed) if held else None
 
 
 def _misfit(chain: ChainFit, law: PowerLawFit, symbol: str) -> list[str]:
@@ -228,10 +230,10 @@ def _misfit(chain: ChainFit, law: PowerLawFit, symbol: str) -> list[str]:
     ]
 
 
-def _outside(chain: ChainFit, law: PowerLawFit, symbol: str) -> list[str]:
+def _outside(chain: ChainFit, law: PowerLawFit, parts: Mapping[str, Interval], symbol: str) -> list[str]:
     """A flag where the law through the optima, each of the same weight, is refuted by the law of all runs together."""
     values = {"exponent": law.exponent, "at_reference": law.at_reference}
-    if all(values[part] in chain.interval(part) for part in PARTS):
+    if all(values[part] in parts[part] for part in PARTS):
         return []
     return [
         f"{symbol}: the law of all runs together (exponent {float(chain.joint.exponent):.3f}) excludes the law through the "

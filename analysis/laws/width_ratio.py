@@ -7,9 +7,9 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from analysis.fitting import LEVEL, Array, OffsetPowerLawFit, PowerLawFit, fit_offset_power_law, fit_power_law
-from analysis.laws.minima import LOSS, estimate
-from analysis.laws.records import NAN, NO_CURVE, Budget, Estimate, HeldOut, Law, Points, Prediction, Relation, Statement
-from analysis.laws.relation import grid_of, relation_through
+from analysis.laws.minima import LOSS, estimate, points_of
+from analysis.laws.records import NAN, NO_CURVE, Budget, Estimate, Law, Relation, Statement
+from analysis.laws.relation import grid_of, held_out_of, prediction, relation_through
 from analysis.laws.rows import Data, split
 from analysis.text import flops
 
@@ -68,13 +68,7 @@ def _targets(used: pd.DataFrame) -> pd.Series:
 
 
 def _budget(compute: float, rows: pd.DataFrame) -> Budget:
-    ordered = rows.sort_values(["ratio", "run_id"])
-    points = Points(
-        run_ids=tuple(str(run) for run in ordered["run_id"]),
-        x=tuple(float(value) for value in ordered["ratio"]),
-        loss=tuple(float(value) for value in ordered[LOSS]),
-        group=("",) * len(ordered),
-    )
+    points = points_of(rows.sort_values(["ratio", "run_id"]), "ratio")
     return Budget(
         compute=compute,
         status=NO_CURVE,
@@ -87,20 +81,10 @@ def _budget(compute: float, rows: pd.DataFrame) -> Budget:
 def _offset(compute: Array, loss: Array, name: str, symbol: str) -> Relation:
     fit: OffsetPowerLawFit = fit_offset_power_law(compute, loss)
     intervals = fit.intervals
-    grid = []
-    for budget in grid_of(compute.tolist()):
-        predicted = fit.predict(budget)
-        inside = compute[0] * (1 - 1e-9) <= budget <= compute[-1] * (1 + 1e-9)
-        grid.append(
-            Prediction(
-                compute=budget,
-                value=predicted.value,
-                low=predicted.law.low,
-                high=predicted.law.high,
-                extrapolated=not bool(inside),
-            )
-        )
-    held = fit.held_out
+    budgets, grid = compute.tolist(), []
+    for budget in grid_of(budgets):
+        there = fit.predict(budget)
+        grid.append(prediction(budget, there.value, there.law.low, there.law.high, budgets))
     return Relation(
         name=name,
         symbol=f"{symbol}, with offset",
@@ -114,7 +98,7 @@ def _offset(compute: Array, loss: Array, name: str, symbol: str) -> Relation:
         values=tuple(loss.tolist()),
         grid=tuple(grid),
         method="profile",
-        held_out=HeldOut(compute=held.at, predicted=held.predicted, optimum=held.observed) if held else None,
+        held_out=held_out_of(fit.held_out),
         flags=() if fit.status.value == "converged" else (f"{symbol}, with offset: {fit.status.value}",),
     )
 
