@@ -153,8 +153,15 @@ class SlurmCluster:
         return done.stdout.split()
 
     def call(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """A command of Slurm."""
-        return subprocess.run(words, env=os.environ | self.environment, capture_output=True, text=True, check=check)
+        """A command of Slurm; asked again where the controller hung up on it (SIGPIPE), as a busy one does."""
+        for _ in range(5):
+            done = subprocess.run(words, env=os.environ | self.environment, capture_output=True, text=True, check=False)
+            if done.returncode != -signal.SIGPIPE:
+                break
+            time.sleep(1)
+        if check:
+            done.check_returncode()
+        return done
 
     def down(self) -> None:
         """End all jobs and all processes."""
