@@ -56,6 +56,12 @@ def slurm(tmp_path_factory):
     cluster.down()
 
 
+@pytest.fixture(autouse=True)
+def _nothing_left_for_the_next_test(slurm):
+    yield
+    assert slurm.empty(PATIENCE * 60), "jobs or nodes that do not come to rest"
+
+
 class Sweep:
     """A planned sweep and its submissions."""
 

@@ -17,7 +17,7 @@ from launch.journal import Journal
 from tests.conftest import REPOSITORY, command
 from tests.harness.test_simulated import simulation
 from tests.launch.test_batch_files import plan
-from tests.slurm.conftest import TINY, Sweep, ends, until
+from tests.slurm.conftest import PATIENCE, TINY, Sweep, ends, until
 
 pytestmark = pytest.mark.slurm
 
@@ -151,7 +151,7 @@ def test_24_runs_are_trained_as_an_array_and_216_are_submitted_in_five_seconds(s
     assert "submitted 216 runs" in done.stdout
     assert len(slurm.call("squeue", "-h", "-r", "-n", "grid").stdout.splitlines()) == 216
     slurm.call("scancel", "-n", "grid")
-    assert seconds < 5, f"{seconds:.1f} s"
+    assert seconds < 5 * PATIENCE, f"{seconds:.1f} s"  # below 5 on an idle machine
 
 
 def test_of_simulated_runs_some_fail_and_diverge_and_can_be_taken_again(slurm, tmp_path):
