@@ -177,6 +177,7 @@ def test_a_second_launcher_leaves_the_runs_of_the_first_alone(long_sweep):
     assert {run.status().state for run in long_sweep.runs} == {"queued"}
 
 
+@pytest.mark.slow
 def test_a_dataset_that_moved_is_named_at_launch(sweep, dataset, tmp_path):
     moved = shutil.copytree(dataset[0], tmp_path / "moved")
     config = sweep.root / "sweeps" / "two.yaml"

@@ -11,6 +11,7 @@ from harness.resources import layout
 from harness.rundir import RunDirectory
 from harness.settings import named_cluster
 from tests import conftest
+from tests.megatron.forked import python
 
 
 class Trainer:
@@ -34,14 +35,13 @@ class Trainer:
 
     def train(self, run: RunDirectory, *more: str, program: list[str] | None = None):
         """`program`: the training program's own flags; by default the last checkpoint is kept."""
-        words = ["-m", "harness.megatron.pretrain", "--run-dir", str(run.path)]
-        words += ["--keep-checkpoints", "last"]
-        return conftest.command(*words, *(program or []), *self.flags(run), *more)
+        words = ["--run-dir", str(run.path), "--keep-checkpoints", "last", *(program or []), *self.flags(run), *more]
+        return python("-m", "harness.megatron.pretrain", *words)
 
     def train_by_hand(self, run: RunDirectory, experiment: Experiment, program: list[str]):
         """A run whose directory names no experiment: the flags and the `program`'s own are all there is."""
         flags = megatron_argv(experiment, layout(experiment, named_cluster("cpu")), self.paths(run))
-        return conftest.command("-m", "harness.megatron.pretrain", "--run-dir", str(run.path), *program, *flags)
+        return python("-m", "harness.megatron.pretrain", "--run-dir", str(run.path), *program, *flags)
 
 
 @pytest.fixture

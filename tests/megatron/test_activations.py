@@ -8,7 +8,8 @@ import pytest
 from harness.architecture import Architecture
 from harness.experiment import Experiment
 from harness.memory import layer_activation_bytes
-from tests.conftest import command, tiny_experiment
+from tests.conftest import tiny_experiment
+from tests.megatron.forked import python
 
 BATCH = 2
 
@@ -27,7 +28,7 @@ def small_experiment() -> Experiment:
 
 
 def test_a_layer_keeps_what_the_formula_says():
-    done = command("-m", "tests.megatron.probe_activations")
+    done = python("-m", "tests.megatron.probe_activations")
     assert done.returncode == 0, done.stderr[-3000:]
     kept = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("KEPT")).removeprefix("KEPT"))
     experiment = small_experiment()

@@ -12,6 +12,7 @@ from harness.megatron.options import JobOptions, LoggingOptions, Wandb
 from harness.resources import layout
 from harness.settings import named_cluster
 from tests import conftest
+from tests.megatron.forked import python
 
 LOGGED = JobOptions(logging=LoggingOptions(tensorboard=True, wandb=Wandb(mode="offline", project="laws")))
 
@@ -26,11 +27,9 @@ def logged(tmp_path_factory, dataset):
     experiment = conftest.tiny_experiment(dataset[1])
     run = trainer.prepare(experiment)
     flags = megatron_argv(experiment, layout(experiment, named_cluster("cpu")), trainer.paths(run), LOGGED)
-    words = ["-m", "harness.megatron.pretrain", "--run-dir", str(run.path), *LOGGED.program.flags(), *flags]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WANDB_MODE", "offline")
-        patch.setenv("WANDB_RUN_GROUP", "tiny")
-        done = conftest.command(*words, "--log-interval", "1")
+    words = ["--run-dir", str(run.path), *LOGGED.program.flags(), *flags, "--log-interval", "1"]
+    environment = {"WANDB_MODE": "offline", "WANDB_RUN_GROUP": "tiny"}
+    done = python("-m", "harness.megatron.pretrain", *words, environment=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     log = root / "console.log"
     log.write_text(done.stdout)

@@ -6,7 +6,8 @@ import pytest
 
 from harness.megatron.flags import FILE
 from harness.studies import STUDIES
-from tests.conftest import REPOSITORY, command
+from tests.conftest import REPOSITORY
+from tests.megatron.forked import python
 
 CHECK = """
 import json, os, sys
@@ -75,9 +76,9 @@ PUBLISHED = [  # of all six budgets: 12 of phase 1, 12 of phase 2 (its ends, the
     (["phase=refine"], [0, 13, 20, 28, 35, 48]),
     (["phase=rank"], [0, 40, 80, 120, 143]),
 ]
-QUICK = [  # of the same lists: one of each budget, with few layers, and the row d = 600 of table 17
-    (["phase=1"], [0, 36, 72, 108, 144, 180]),
-    (["phase=2"], [53, 63]),
+QUICK = [  # of the same lists, with few layers, and the row d = 600 of table 17
+    (["phase=1"], [0, 72, 180]),
+    (["phase=2"], [53]),
     (["phase=rank"], [0]),
 ]
 OTHER_STUDIES = [
@@ -113,10 +114,10 @@ OTHER_BACKBONES = [
         pytest.param(PUBLISHED, marks=pytest.mark.slow),  # 288 experts a layer are many modules: minutes
         pytest.param(OTHER_STUDIES, marks=pytest.mark.slow),
     ],
-    ids=["nine published", "demo", "other backbones", "published", "other studies"],
+    ids=["five published", "demo", "other backbones", "published", "other studies"],
 )
 def test_megatron_accepts_the_flags_and_counts_as_we_do(cases):
-    done = command("-c", CHECK, json.dumps(cases), timeout=1500)
+    done = python("-c", CHECK, json.dumps(cases), timeout=1500)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = [json.loads(line.removeprefix("ROW ")) for line in done.stdout.splitlines() if line.startswith("ROW ")]
     assert len(rows) == sum(len(picks) for _, picks in cases)
@@ -185,7 +186,7 @@ for tensor, pipeline, expert, gpus in ((2, 1, 8, 16), (4, 1, 8, 32), (8, 1, 1, 8
 
 @pytest.mark.slow
 def test_every_study_and_variant_passes_megatrons_parser():
-    done = command("-c", PARSE, timeout=600)
+    done = python("-c", PARSE, timeout=600)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr[-3000:]
     checked = [line for line in done.stdout.splitlines() if line.startswith("CHECKED")]
     studies = {line.split()[1] for line in checked}
@@ -194,7 +195,7 @@ def test_every_study_and_variant_passes_megatrons_parser():
 
 
 def test_the_list_of_flags_is_the_real_parsers():
-    done = command("-c", "from harness.megatron.list_flags import text; print('LIST'); print(text(), end='')")
+    done = python("-c", "from harness.megatron.list_flags import text; print('LIST'); print(text(), end='')")
     assert done.returncode == 0, done.stderr[-2000:]
     listed = (REPOSITORY / "harness/megatron" / FILE).read_text()
     assert done.stdout.partition("LIST\n")[2] == listed, "run: python -m harness.megatron.list_flags"
