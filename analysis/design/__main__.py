@@ -76,10 +76,11 @@ def main(config: DictConfig) -> int:
         return design(settings, laws, where, compute, limits=limits, fixed=fixed, measured=measured)
 
     if budgets is None:
-        from analysis.design.hours import budget_for
+        from analysis.design.hours import within_hours
 
-        budgets = [budget_for(_number(config.gpu_hours, "gpu_hours"), settings, at)]
-    designs = [at(compute) for compute in budgets]
+        designs = [within_hours(_number(config.gpu_hours, "gpu_hours"), settings, at)]
+    else:
+        designs = [at(compute) for compute in budgets]
     if config.command:
         return _print_commands(designs, settings)
     model = None
