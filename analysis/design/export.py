@@ -20,7 +20,7 @@ from harness.solver import Rules
 SCHEMA = 1
 """Version of the JSON document."""
 
-KEPT = ("backbone", "training", "cluster", "data", "studies", "megatron", "logging", "train", "rules", "seed")
+KEPT = ("backbone", "training", "cluster", "data", "studies", "megatron", "logging", "train", "rules", "seed", "root")
 """First parts of the options of this command that `harness.sweep` has too."""
 
 

@@ -68,13 +68,15 @@ def test_neither_torch_nor_megatron_is_imported():
 
 
 def test_programs_get_json_and_the_options_plan_the_same_run(tmp_path):
-    done = design("compute=1e20", "neighbours=2", "--json", f"compare={MODELS / 'olmoe-1b-7b.json'}")
+    root = tmp_path / "with space"
+    done = design("compute=1e20", "neighbours=2", "--json", f"compare={MODELS / 'olmoe-1b-7b.json'}", f"root={root}")
     value = json.loads(done.stdout)
     assert len(value["neighbours"]) == 2
     assert value["compared"]["active_params"] == 1_073_741_824
-    planned = command("-m", "harness.sweep", *value["sweep_options"], f"root={tmp_path}")
+    planned = command("-m", "harness.sweep", *value["sweep_options"])
     assert planned.returncode == 0, planned.stderr
     assert value["run_id"] in planned.stdout
+    assert (root / "sweeps" / "design-1e20.csv").exists()  # where the design was called to
 
 
 def test_own_laws_price_neighbours_and_limits(call, tmp_path):
