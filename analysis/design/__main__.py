@@ -16,6 +16,7 @@ from harness import cli
 from harness.errors import ConfigError, nearest
 
 if TYPE_CHECKING:  # analysis.laws starts slowly; a mistake on the command line should not wait for it
+    from analysis.design.neighbours import Neighbours
     from analysis.design.public import PublicModel
     from analysis.design.result import Design
     from analysis.laws.records import LawsFile
@@ -45,7 +46,7 @@ def main(config: DictConfig) -> int:
     most = _whole(config.neighbours, "neighbours", 0)
     path = _laws_path(config.laws)
     from analysis.design.constraints import Limits
-    from analysis.design.neighbours import Wish, neighbours
+    from analysis.design.neighbours import Neighbours, Wish, neighbours
     from analysis.design.recommend import Fixed
     from analysis.design.result import design, settings_of
 
@@ -65,7 +66,8 @@ def main(config: DictConfig) -> int:
         **{
             name: None if config[name] is None else _whole(config[name], name, 1)
             for name in ("stages", "tensor", "experts")
-        }
+        },
+        within=_number(config.within, "within"),
     )
     from harness.measured import read_measurements
 
@@ -88,7 +90,7 @@ def main(config: DictConfig) -> int:
         from analysis.design.public import read_model
 
         model = read_model(Path(cli.text(config.compare, "compare")))
-    found = [neighbours(one, settings, limits, wish, most) if most else [] for one in designs]
+    found = [neighbours(one, settings, limits, wish, most) if most else Neighbours() for one in designs]
     if config.json:
         return _print_json(designs, found, where, settings, model, check=config.check)
     return _print_text(designs, found, where, settings, model, config)
@@ -107,7 +109,7 @@ def _print_commands(designs: Sequence["Design"], settings: "Settings") -> int:
 
 def _print_json(
     designs: Sequence["Design"],
-    found: Sequence[Any],
+    found: Sequence["Neighbours"],
     where: str,
     settings: "Settings",
     model: "PublicModel | None",
@@ -132,7 +134,7 @@ def _print_json(
 
 def _print_text(
     designs: Sequence["Design"],
-    found: Sequence[Any],
+    found: Sequence["Neighbours"],
     where: str,
     settings: "Settings",
     model: "PublicModel | None",
@@ -154,7 +156,7 @@ def _print_text(
         print(f"\nwritten: {', '.join(map(str, written))}")
     else:
         print_design(designs[0], where, settings.cluster, console)
-        if found[0] or config.neighbours:
+        if config.neighbours:
             print_neighbours(found[0], designs[0], console)
     for one in designs:
         if model is not None:

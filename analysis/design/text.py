@@ -1,12 +1,11 @@
 """A design for people: tables that fit 80 columns, and what each number rests on."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from analysis.design.constraints import FLAT_FROM, FLAT_TO
 from analysis.design.excess import Excess
-from analysis.design.neighbours import Neighbour
+from analysis.design.neighbours import Neighbours
 from analysis.design.optimum import GIVEN, HELD, LAW, MEASURED, PAPER_MAX_N_OVER_NA, Quantity
 from analysis.design.result import Design
 from harness.cluster import Cluster
@@ -218,11 +217,11 @@ def _cost(design: Design, cluster: Cluster) -> str:
     )
 
 
-def print_neighbours(found: Sequence[Neighbour], design: Design, console: Any) -> None:
-    """The neighbours, cheapest in loss first."""
+def print_neighbours(found: Neighbours, design: Design, console: Any) -> None:
+    """The neighbours, cheapest in loss first, and how many are too far off to be listed."""
     from rich.table import Table
 
-    if not found:
+    if not found.listed:
         console.print("No hardware-friendly neighbour divides as wished and meets the targets within the rules.")
         return
     priced = design.excess is not None
@@ -230,10 +229,10 @@ def print_neighbours(found: Sequence[Neighbour], design: Design, console: Any) -
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("d", "d_m", "layers", "M/N_a", "N/N_a", "loss" if priced else "off by", "speed"):
         table.add_column(name, justify="right", no_wrap=True)
-    changed = any(one.backbone_changes for one in found)
+    changed = any(one.backbone_changes for one in found.listed)
     if changed:
         table.add_column("changed")
-    for one in found:
+    for one in found.listed:
         a = one.architecture
         cost = percent(one.excess) if one.excess else f"{one.distance:.1%}"
         cells = [
@@ -252,8 +251,8 @@ def print_neighbours(found: Sequence[Neighbour], design: Design, console: Any) -
             "loss: predicted above the laws' best, from the fitted curves; the interval does not hold doubts about the forms "
             "(docs/design.md). "
             if priced
-            else "off by: the largest deviation of d, M, M/N_a, N/N_a from the design's targets; what that costs in "
-            "loss is not known "
+            else "off by: the largest deviation of M, N_a, N from their targets and of d from the design's; what that "
+            "costs in loss is not known "
             "without loss curves: at most 0.1% each inside the paper's bands of M/N_a and d (edges unprinted), "
             "less than 1% for N/N_a "
             "from 18 to 25. "
@@ -261,3 +260,15 @@ def print_neighbours(found: Sequence[Neighbour], design: Design, console: Any) -
         + "speed: at which the budget is spent, against the design's architecture, by a roofline with tiles of 128 "
         "(nothing measured)." + (" What of the backbone is changed is not priced." if changed else ""),
     )
+    if sentence := _left_out(found):
+        console.print(sentence)
+
+
+def _left_out(found: Neighbours) -> str:
+    """How many neighbours are not listed for their distance."""
+    if found.listed[0].distance > found.within:
+        more = f", nor are {found.left_out} more" if found.left_out else ""
+        return f"This one, the nearest, is not within {100 * found.within:g}% of the targets{more} (within=)."
+    if not found.left_out:
+        return ""
+    return f"Left out: {found.left_out} that are more than {100 * found.within:g}% off the targets (within=)."

@@ -89,6 +89,15 @@ def test_own_laws_price_neighbours_and_limits(call, tmp_path):
     assert "Hardware-friendly neighbours" in text
 
 
+def test_it_says_how_many_neighbours_are_too_far_off(call):
+    text = " ".join(call("compute=3.6e22")[1].split())
+    value = json.loads(call("compute=3.6e22", "json=true")[1])
+    assert value["neighbours_left_out"] > 0
+    assert f"Left out: {value['neighbours_left_out']} that are more than 10% off the targets" in text
+    assert max(one["distance"] for one in value["neighbours"]) <= 0.1
+    assert "This one, the nearest, is not within 0.01%" in " ".join(call("compute=3.6e22", "within=1e-4")[1].split())
+
+
 def test_several_budgets_make_a_table_and_a_figure(call, tmp_path):
     code, text = call("compute=[1e20,1e21,1e24]", f"root={tmp_path}")
     assert code == 0
