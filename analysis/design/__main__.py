@@ -87,7 +87,7 @@ def main(config: DictConfig) -> int:
         return _print_commands(designs, settings)
     model = None
     if config.compare is not None:
-        from analysis.design.public import read_model
+        from analysis.design.config_json import read_model
 
         model = read_model(Path(cli.text(config.compare, "compare")))
     found = [neighbours(one, settings, limits, wish, most) if most else Neighbours() for one in designs]
