@@ -1,6 +1,6 @@
 """What a launcher is, and which runs of a sweep it takes.
 
-Another cluster system is one more file with a class that has the three methods of `Launcher`, and a
+Another cluster system is one more file with a class that has what `Launcher` has, and a
 ``configs/launch/<name>.yaml`` that names it.
 """
 
@@ -32,6 +32,9 @@ class Seen:
 
 class Launcher(Protocol):
     """Where runs are trained."""
+
+    allocates: bool
+    """Whether a run holds machines that others wait for, so that simulated runs need consent as others do."""
 
     def submit(self, sweep: WrittenSweep, run_ids: Sequence[str]) -> int:
         """See to it that these runs of `sweep` are trained, each once; returns the exit code for the command line."""

@@ -50,6 +50,8 @@ FILE_THREADS = 16
 class LocalLauncher:
     """Runs sweeps on the machine it is called on (``configs/launch/local.yaml``)."""
 
+    allocates = False
+
     def __init__(self, *, slots: int | None = None, retries: int = 1, keep_checkpoints: str = "none"):
         """See the configuration file for the meaning of each.
 

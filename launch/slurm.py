@@ -28,7 +28,7 @@ from harness.limits import Limit, consent
 from harness.measured import read_measurements
 from harness.megatron.branching import can_start
 from harness.megatron.options import KEEP, Kernels
-from harness.resources import Cluster, Estimate, layout
+from harness.resources import Cluster, Estimate, estimate, layout
 from harness.settings import build, job_options, read_cluster, whole
 from harness.sweepfile import WrittenSweep, load_sweep
 from launch import queue
@@ -52,6 +52,8 @@ SHOWN = 5
 
 class SlurmLauncher:
     """Submits sweeps to Slurm (``configs/launch/slurm.yaml``)."""
+
+    allocates = True
 
     def __init__(self, *, max_parallel: int | None = None, keep_checkpoints: str = "none", dry: bool = False):
         """See the configuration file for the meaning of each.
@@ -101,7 +103,9 @@ class SlurmLauncher:
             jobs = _without_orphans(jobs, own)
             if jobs:
                 cluster = read_cluster(sweep.config.cluster)
-                if limit is not None and not self.dry and not consent(limit, estimates, cluster, yes=yes):
+                simulated = any(job.simulation for job, _ in jobs)
+                asked = limit is not None and not self.dry
+                if asked and not consent(limit, estimates, cluster, yes=yes, simulated=simulated):
                     return EXIT_NOTHING
                 for job, _ in jobs:
                     if self.dry and job.run.path.exists():
@@ -180,8 +184,8 @@ class SlurmLauncher:
             runs = _runs_per_node(slurm, cluster) if gpus < 2 else 1
             job = make_job(sweep, experiment, cluster, data_path, options, measured, python=python)
             jobs.append((job, Shape(nodes=run_layout.nodes, gpus_per_node=gpus * runs or 0, runs=runs)))
-            if job.estimate is not None:
-                estimates.append(job.estimate)
+            cost = job.estimate or estimate(experiment, experiment.counts, run_layout, cluster, measured)
+            estimates.append(cost)
         return jobs, estimates
 
     def _submit(
