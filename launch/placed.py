@@ -47,9 +47,10 @@ def placed(root: Path) -> list[tuple[str, queue.Element]]:
         RunError: there are jobs of this root whose task table or journal is gone.
     """
     journal = Journal(root)
-    if not journal.used:
+    known = journal.entries()
+    if not journal.may_have_jobs(known):
         return []
-    entries = {comment(entry.fingerprint): entry for entry in journal.entries()}
+    entries = {comment(entry.fingerprint): entry for entry in known}
     tables: dict[str, list[Task]] = {}
     found = []
     for element in queue.elements():

@@ -95,7 +95,10 @@ def test_simulated_runs_that_take_allocations_need_consent_as_trained_ones_do(tm
     words = ["-m", "harness.sweep", "phase=1", "scale=3e20", f"root={tmp_path}", "train=simulated", "launch=slurm"]
     done = command(*words, "cluster=slurm")
     assert done.returncode == 2, done.stderr
-    assert "GPU-hours are above limit.gpu_hours=1,000 (by what training would take: simulated runs are given" in done.stderr
+    assert (
+        "GPU-hours are above limit.gpu_hours=1,000 (by what training would take: simulated runs are given"
+        in done.stderr
+    )
     assert not (tmp_path / "runs").exists()
     again = command("-m", "launch.slurm", "sweep=phase1-3e20", f"root={tmp_path}", "cluster=slurm", "limit.gpu_hours=5")
     assert again.returncode == 2, again.stderr
