@@ -1,6 +1,6 @@
 """Fitted laws held against the truth that simulated their losses: what is covered, and what the studies cannot show.
 
-    rows = compare(laws, clean, truth.laws(budgets))      # clean: the same laws fitted to the same runs' losses without noise
+    rows = compare(laws, clean, truth, budgets)      # clean: the same laws fitted to the same runs' losses without noise
 
 Two differences are told apart. An interval speaks of noise: it should cover what the same runs give without noise (`Row.clean`).
 What the runs give without noise may still not be the truth: a grid at the proxy width, with realised sizes off their targets,
@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.laws import Estimate, LawsFile
+from analysis.laws import Estimate, FitOptions, LawsFile
 from analysis.laws.minima import LOSS
 from harness.experiment import Experiment
-from harness.simulated.lines import Laws
 from harness.simulated.truth import Truth, read_truth
 
 
@@ -48,13 +47,20 @@ def _covers(estimate: Estimate, value: float | None) -> bool | None:
     return value in estimate if known and value is not None else None
 
 
-def compare(laws: LawsFile, clean: LawsFile, truth: Laws) -> list[Row]:
-    """A row for the exponent and the value at the reference of every relation, and for every statement."""
+def compare(
+    laws: LawsFile, clean: LawsFile, truth: Truth, budgets: Sequence[float], options: FitOptions | None = None
+) -> list[Row]:
+    """A row for the exponent and the value at the reference of every relation, and for every statement.
+
+    `budgets`: FLOPs, over which the truth's own laws are taken; `options`: with which `laws` were fitted.
+    """
+    true_laws = truth.laws(budgets)
+    stated = truth.statements(budgets, (options or FitOptions()).flat_range)
     rows = []
     for law in laws.laws:
         other = clean.law(law.id)
         for relation in law.relations:
-            line = truth.get(law.id, {}).get(relation.name)
+            line = true_laws.get(law.id, {}).get(relation.name)
             same = other.relation(relation.name) if other else None
             rows.append(
                 Row(
@@ -80,7 +86,7 @@ def compare(laws: LawsFile, clean: LawsFile, truth: Laws) -> list[Row]:
                 Row(
                     law=law.id,
                     name=statement.id,
-                    truth=None,
+                    truth=stated.get(law.id, {}).get(statement.id),
                     clean=said.estimate.value if said else None,
                     estimate=statement.estimate,
                 )

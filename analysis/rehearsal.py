@@ -101,7 +101,7 @@ def rehearse(root: Path, truth: str, *, resamples: int, compared: bool) -> Rehea
     known = read_truth(OmegaConf.to_container(config.train.truth))
     clean = fit_laws(without_noise(done.table, experiments, known), options, variants=False)
     budgets = sorted(done.table.loc[done.table["study"] != "rank", "compute"].unique())
-    rows = compare(done.laws, clean, known.laws([float(budget) for budget in budgets]))
+    rows = compare(done.laws, clean, known, [float(budget) for budget in budgets], options)
     return Rehearsed(truth=truth, root=root, laws=done.laws, rows=rows)
 
 

@@ -139,7 +139,9 @@ class Training:
                 )
         for name, (low, high) in RANGES.items():
             if not low <= (number := getattr(self, name)) <= high:
-                raise ConfigError(f"training.{name}={number}: it must lie between {low:g} and {high:g}")
+                least = "above 0" if low == TINY else f"at least {low:g}"
+                most = "below 1" if high == 1 - TINY else f"at most {high:g}"
+                raise ConfigError(f"training.{name}={number}: it must be {least} and {most}")
         if not 0 <= self.min_learning_rate <= self.learning_rate:
             raise ConfigError(
                 f"the learning rate ends at {self.min_learning_rate:g}, and its peak is {self.learning_rate:g}: "

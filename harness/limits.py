@@ -29,13 +29,16 @@ class Limit:
         hours = sum(estimate.gpu_hours for estimate in estimates)
         unit = "core-hours" if cluster.gpus_per_node == 0 else "GPU-hours"
         if self.gpu_hours is not None and hours > self.gpu_hours:
-            return f"{hours:,.0f} {unit} are above limit.gpu_hours={self.gpu_hours:,.0f}"
+            return f"{_number(hours)} {unit} are above limit.gpu_hours={_number(self.gpu_hours)}"
         if self.cost is not None and cluster.price_per_gpu_hour is None:
-            return f"limit.cost={self.cost:,.0f} is set, and cluster {cluster.name} has no price_per_gpu_hour to hold against it"
+            return (
+                f"limit.cost={_number(self.cost)} is set, and cluster {cluster.name} has no price_per_gpu_hour to hold "
+                "against it"
+            )
         if self.cost is not None and cluster.price_per_gpu_hour is not None:
             money = hours * cluster.price_per_gpu_hour
             if money > self.cost:
-                return f"a cost of {money:,.0f} is above limit.cost={self.cost:,.0f}"
+                return f"a cost of {_number(money)} is above limit.cost={_number(self.cost)}"
         return None
 
 
@@ -66,3 +69,8 @@ def consent(
         return True
     print("nothing was launched; the sweep is planned")
     return False
+
+
+def _number(value: float) -> str:
+    """For a person: 12,018, 3.25, 0.2; never a 0 that is none."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -21,8 +21,9 @@ from harness.equations import MOST_FLOPS
 from harness.errors import ConfigError, InfeasibleError
 from harness.files import write_atomically
 from harness.scales import Scale, budget_label
-from harness.settings import Settings, whole
+from harness.settings import Settings
 from harness.solver import MIN_M_OVER_NA, Rules, Targets, feasible_widths_of, proxies_among
+from harness.typed import whole
 
 MOST_POINTS = 1000
 """Along an axis."""

@@ -2,11 +2,9 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass, replace
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,10 +18,11 @@ from harness.laws import Laws
 from harness.limits import Limit
 from harness.megatron.options import JobOptions, LoggingOptions, MegatronOptions, Wandb
 from harness.resources import Cluster
+from harness.rules import Rules
 from harness.scales import Between, Scale, scale_between
 from harness.simulated.options import Simulation
 from harness.simulated.truth import read_truth
-from harness.solver import Rules
+from harness.typed import build, number, whole
 
 GROUPS = ("backbone", "scales", "between", "studies", "training", "data", "cluster", "rules")
 """Parts of the configuration that planning needs whole."""
@@ -156,9 +155,10 @@ class Settings:
             group = by_budget["num_query_heads"] // by_budget["num_kv_heads"]
         group = whole(group, "backbone.gqa_ratio", 1, 2**20)
         if queries % group:
+            near = min((n for n in range(1, queries + 1) if queries % n == 0), key=lambda n: abs(n - group))
             raise ConfigError(
                 f"num_query_heads={queries} is not a multiple of gqa_ratio={group} (query heads a key/value head): choose "
-                f"backbone.gqa_ratio={nearest_divisor(queries, group)}, or other heads"
+                f"backbone.gqa_ratio={near}, or other heads"
             )
         values["num_query_heads"], values["num_kv_heads"] = queries, queries // group
         values["head_dim"] = by_budget["head_dim"] if head_dim is None else head_dim
@@ -191,10 +191,10 @@ class Settings:
             return self._trainings[key]
         peak = scale.learning_rate
         if per_width is not None:
-            peak = _number(per_width, "training.learning_rate_times_width", 1e-12, 1e30) / hidden_size
+            peak = number(per_width, "training.learning_rate_times_width", 1e-12, 1e30) / hidden_size
         if learning_rate_factor != 1:
             peak *= learning_rate_factor
-        floor = _number(recipe.pop("min_learning_rate_share", 0.0), "training.min_learning_rate_share", 0, 1)
+        floor = number(recipe.pop("min_learning_rate_share", 0.0), "training.min_learning_rate_share", 0, 1)
         batch_tokens = batch * backbone.seq_length
         iterations = round(tokens / batch_tokens)
         if iterations < 1:
@@ -228,11 +228,6 @@ class Settings:
         if self._recipe["tokens"] == "fixed" and not spend_budget:
             return scale.tokens
         return scale.compute / count(backbone, architecture).flops_per_token
-
-
-def nearest_divisor(number: int, wanted: int) -> int:
-    """The divisor of `number` that is nearest to `wanted`."""
-    return min((d for d in range(1, number + 1) if number % d == 0), key=lambda d: abs(d - wanted))
 
 
 def _scale(entry: Any) -> Scale:
@@ -280,30 +275,11 @@ def _simulation(train: Any) -> Simulation | None:
 
 def _phase(recipe: dict[Any, Any], name: str, iterations: int, batch_tokens: int) -> int:
     """Steps of the warm-up or the decay: its tokens where they are given, else its share of all steps."""
-    share = _number(recipe.pop(f"{name}_share", 0.0), f"training.{name}_share", 0, 1)
+    share = number(recipe.pop(f"{name}_share", 0.0), f"training.{name}_share", 0, 1)
     tokens = recipe.pop(f"{name}_tokens", None)
     if tokens is None:
         return round(share * iterations)
-    return round(_number(tokens, f"training.{name}_tokens", 0, 1e18) / batch_tokens)
-
-
-def _number(value: Any, name: str, low: float, high: float) -> float:
-    """A number of the configuration between `low` and `high`, or a ConfigError that says so."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise ConfigError(f"{name}={value}: a number between {low:g} and {high:g} is wanted")
-    return float(value)
-
-
-def whole(value: Any, name: str, low: int, high: int | None = None) -> int:
-    """A whole number of the configuration of at least `low`, and of `high` at most where that is given.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= (value if high is None else high):
-        bounds = f"of at least {low}" if high is None else f"between {low} and {high}"
-        raise ConfigError(f"{name}={value}: a whole number {bounds} is wanted")
-    return value
+    return round(number(tokens, f"training.{name}_tokens", 0, 1e18) / batch_tokens)
 
 
 def named_cluster(name: str) -> Cluster:
@@ -322,53 +298,3 @@ def read_cluster(config: Any) -> Cluster:
     if not isinstance(config, Mapping | DictConfig):
         return build(Cluster, config, "cluster")  # which refuses it
     return build(Cluster, {key: value for key, value in config.items() if key != "slurm"}, "cluster")
-
-
-def build[T](kind: type[T], values: Any, where: str) -> T:
-    """A dataclass from a mapping of the configuration.
-
-    Raises:
-        ConfigError: a key is missing or unknown, or a value is of the wrong kind; with the nearest valid one.
-    """
-    if not isinstance(values, Mapping | DictConfig):
-        raise ConfigError(f"{where}={values}: a mapping is wanted, with {', '.join(_types(kind))}")  # type: ignore[arg-type]
-    known = _types(kind)  # type: ignore[arg-type]
-    built = {}
-    for key, value in values.items():
-        if key not in known:
-            raise ConfigError(f"{where}.{key} is unknown{nearest(key, known)} (valid: {', '.join(known)})")
-        wanted = known[key]
-        right = type(value) is wanted and wanted is not float  # the common case, without a message to make ready
-        built[key] = value if right else _convert(value, wanted, f"{where}.{key}")
-    try:
-        return kind(**built)
-    except TypeError as error:
-        missing = [field.name for field in fields(kind) if field.name not in built]  # type: ignore[arg-type]
-        raise ConfigError(f"{where} lacks {', '.join(missing)}: {error}") from error
-
-
-@cache
-def _types(kind: Any) -> dict[str, Any]:
-    """The fields of a dataclass with their types."""
-    return {field.name: field.type for field in fields(kind)}
-
-
-def _convert(value: Any, kind: Any, name: str) -> Any:
-    if isinstance(kind, UnionType):  # something or null
-        if type(value) in get_args(kind):
-            return value
-        return None if value is None else _convert(value, get_args(kind)[0], name)
-    if is_dataclass(kind):
-        if not isinstance(value, Mapping):
-            names = ", ".join(field.name for field in fields(kind))
-            raise ConfigError(f"{name}={value}: a mapping of {names} is wanted, each of which may be null")
-        return build(kind, value, name)  # type: ignore[arg-type]
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if kind is float and isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{name}={value}: a finite number is wanted")
-    if kind in (int, float, bool, str) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        raise ConfigError(f"{name}={value!r}: a value of type {kind.__name__} is wanted")
-    return value

@@ -26,8 +26,9 @@ from harness.limits import Limit, consent
 from harness.measured import read_measurements
 from harness.megatron.options import KEEP, Kernels
 from harness.resources import Cluster
-from harness.settings import Settings, build, job_options, named_cluster, whole
+from harness.settings import Settings, job_options, named_cluster
 from harness.sweepfile import WrittenSweep, load_sweep
+from harness.typed import build, whole
 from launch.job import Job, make_job
 from launch.launcher import Seen, Selection, begin_anew, part_of, read_retry, select
 from launch.launchers import poll_all

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from harness.errors import ConfigError, nearest
-from harness.settings import build
+from harness.typed import build
 
 CONTAINERS = ("none", "pyxis", "apptainer")
 

@@ -29,8 +29,9 @@ from harness.measured import read_measurements
 from harness.megatron.branching import can_start
 from harness.megatron.options import KEEP, Kernels
 from harness.resources import Cluster, Estimate, estimate, layout
-from harness.settings import build, job_options, read_cluster, whole
+from harness.settings import job_options, read_cluster
 from harness.sweepfile import WrittenSweep, load_sweep
+from harness.typed import build, whole
 from launch import queue
 from launch.batch import Site
 from launch.job import Job, make_job

@@ -113,7 +113,7 @@ def status_document(root: Path, sweeps: dict[str, list[RunView]], polled: Polled
 
 
 def document_text(document: dict[str, Any], *, lines: bool) -> str:
-    """`status_document` as JSON; `lines`: each run on a line of its own. (Python's encoder is four times slower with an indent.)"""
+    """`status_document` as JSON; `lines`: each run on one. (With an indent Python's encoder is four times slower.)"""
     text = json.dumps(document)
     first = f'{{"{fields(RunView)[0].name}": '  # in a string its quotes would be escaped
     return text.replace(first, f"\n{first}") if lines else text

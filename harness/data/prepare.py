@@ -60,7 +60,7 @@ def prepare(
     with _disk_full_explained(partial), partial.opened(anew=anew):
         if partial.finished is None:
             _tokenise(partial, corpus, tokenizer, validation_share, workers, piece_bytes)
-            _check_parts(partial, validation_share)
+            _check_parts(partial, corpus, validation_share)
             _finish(partial, listing, tokenizer, name, validation_share, settings)
         assert partial.finished is not None
         data = Data(**partial.finished["data"])
@@ -92,12 +92,17 @@ def _tokenise(
     partial.commit()
 
 
-def _check_parts(partial: Partial, share: float) -> None:
+def _check_parts(partial: Partial, corpus: Corpus, share: float) -> None:
     documents = partial.state["documents"]
     for part in PARTS:
         if not documents[part]:
             total, duplicates = sum(documents.values()), partial.state["duplicates"]
             partial.drop()
+            if not total:
+                raise DataError(
+                    f"no document in data.corpus={corpus.source}: what it names holds no text (of JSONL and Parquet, in "
+                    f"the field data.text_key={corpus.text_key})"
+                )
             raise DataError(
                 f"{total} documents{f' ({duplicates} more are repeats)' if duplicates else ''} with data.validation_share="
                 f"{share:g} leave the {part} part empty: add documents or change the share"

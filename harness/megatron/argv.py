@@ -5,17 +5,16 @@ same on every machine (`experiment_flags`); what follows from the machine is in 
 """
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.architecture import Architecture, Backbone
-from harness.data.manifest import Part, read_parts
 from harness.errors import ConfigError
 from harness.experiment import Experiment, Training
 from harness.megatron.device import device_flags, environment
-from harness.megatron.flags import clashes, flat, group_flags, megatron_flags
+from harness.megatron.fileflags import data_flags
+from harness.megatron.flags import clashes, flag, flat, group_flags, megatron_flags
 from harness.megatron.options import JobOptions
 from harness.resources import Layout
 from harness.simulated.options import command_text
@@ -138,59 +137,59 @@ def branch_options(experiment: Experiment, run: Path) -> dict[str, Any]:
 def _model(backbone: Backbone, architecture: Architecture) -> list[str]:
     experts = architecture.moe_ffn_hidden_size
     return [
-        *_flag("num-layers", architecture.num_layers),
-        *_flag("hidden-size", architecture.hidden_size),
-        *_flag("ffn-hidden-size", architecture.ffn_hidden_size),
-        *_flag("num-attention-heads", backbone.num_query_heads),
+        *flag("num-layers", architecture.num_layers),
+        *flag("hidden-size", architecture.hidden_size),
+        *flag("ffn-hidden-size", architecture.ffn_hidden_size),
+        *flag("num-attention-heads", backbone.num_query_heads),
         "--group-query-attention",
-        *_flag("num-query-groups", backbone.num_kv_heads),
-        *_flag("kv-channels", backbone.head_dim),
-        *_flag("seq-length", backbone.seq_length),
-        *_flag("max-position-embeddings", backbone.seq_length),
-        *_flag("position-embedding-type", "rope"),
-        *_flag("rotary-base", int(backbone.rotary_base)),
+        *flag("num-query-groups", backbone.num_kv_heads),
+        *flag("kv-channels", backbone.head_dim),
+        *flag("seq-length", backbone.seq_length),
+        *flag("max-position-embeddings", backbone.seq_length),
+        *flag("position-embedding-type", "rope"),
+        *flag("rotary-base", int(backbone.rotary_base)),
         "--swiglu",
         "--disable-bias-linear",
-        *_flag("normalization", "RMSNorm"),
-        *_flag("norm-epsilon", backbone.norm_epsilon),
+        *flag("normalization", "RMSNorm"),
+        *flag("norm-epsilon", backbone.norm_epsilon),
         *(["--qk-layernorm"] if backbone.qk_norm else []),
         "--untie-embeddings-and-output-weights",
-        *_flag("vocab-size", backbone.vocab_size),
-        *_flag("attention-dropout", 0.0),
-        *_flag("hidden-dropout", 0.0),
-        *_flag("num-experts", backbone.num_experts),
-        *_flag("moe-layer-freq", f"([0]*{architecture.num_dense_layers}+[1]*{architecture.num_moe_layers})"),
-        *_flag("moe-ffn-hidden-size", experts),
-        *_flag("moe-router-topk", backbone.top_k),
+        *flag("vocab-size", backbone.vocab_size),
+        *flag("attention-dropout", 0.0),
+        *flag("hidden-dropout", 0.0),
+        *flag("num-experts", backbone.num_experts),
+        *flag("moe-layer-freq", f"([0]*{architecture.num_dense_layers}+[1]*{architecture.num_moe_layers})"),
+        *flag("moe-ffn-hidden-size", experts),
+        *flag("moe-router-topk", backbone.top_k),
         *(
-            _flag("moe-shared-expert-intermediate-size", experts * backbone.num_shared_experts)
+            flag("moe-shared-expert-intermediate-size", experts * backbone.num_shared_experts)
             if backbone.num_shared_experts
             else []
         ),
-        *_flag("moe-router-score-function", backbone.router_score_function),
-        *_flag("moe-router-dtype", "fp32"),
+        *flag("moe-router-score-function", backbone.router_score_function),
+        *flag("moe-router-dtype", "fp32"),
     ]
 
 
 def _training(training: Training) -> list[str]:
     return [
-        *_flag("train-iters", training.train_iters),
-        *_flag("global-batch-size", training.global_batch_size),
-        *_flag("lr", training.learning_rate),
-        *_flag("min-lr", training.min_learning_rate),
-        *_flag("lr-decay-style", "WSD"),
-        *_flag("lr-decay-iters", training.dataset_iters if training.branch_points else training.train_iters),
-        *_flag("lr-warmup-iters", training.warmup_iters),
-        *_flag("lr-wsd-decay-iters", training.decay_iters),
-        *_flag("lr-wsd-decay-style", training.decay_style),
-        *_flag("optimizer", "adam"),
-        *_flag("adam-beta1", training.adam_beta1),
-        *_flag("adam-beta2", training.adam_beta2),
-        *_flag("adam-eps", training.adam_epsilon),
-        *_flag("weight-decay", training.weight_decay),
-        *_flag("clip-grad", training.clip_grad),
-        *_flag("init-method-std", training.init_std),
-        *_flag("seed", training.seed),
+        *flag("train-iters", training.train_iters),
+        *flag("global-batch-size", training.global_batch_size),
+        *flag("lr", training.learning_rate),
+        *flag("min-lr", training.min_learning_rate),
+        *flag("lr-decay-style", "WSD"),
+        *flag("lr-decay-iters", training.dataset_iters if training.branch_points else training.train_iters),
+        *flag("lr-warmup-iters", training.warmup_iters),
+        *flag("lr-wsd-decay-iters", training.decay_iters),
+        *flag("lr-wsd-decay-style", training.decay_style),
+        *flag("optimizer", "adam"),
+        *flag("adam-beta1", training.adam_beta1),
+        *flag("adam-beta2", training.adam_beta2),
+        *flag("adam-eps", training.adam_epsilon),
+        *flag("weight-decay", training.weight_decay),
+        *flag("clip-grad", training.clip_grad),
+        *flag("init-method-std", training.init_std),
+        *flag("seed", training.seed),
         *(["--bf16"] if training.precision == "bf16" else []),
     ]
 
@@ -198,23 +197,23 @@ def _training(training: Training) -> list[str]:
 def _load_balancing(backbone: Backbone, training: Training) -> list[str]:
     """What keeps experts evenly used; docs/load-balancing.md says what each does in Megatron 0.19."""
     kind = training.load_balancing
-    z_loss = _flag("moe-z-loss-coeff", training.z_loss_coeff) if training.z_loss_coeff else []
+    z_loss = flag("moe-z-loss-coeff", training.z_loss_coeff) if training.z_loss_coeff else []
     if kind == "none":
-        return [*_flag("moe-router-load-balancing-type", "none"), *z_loss]
+        return [*flag("moe-router-load-balancing-type", "none"), *z_loss]
     if kind == "expert_bias":
         if backbone.router_score_function != "sigmoid":
             raise ConfigError(
                 f"load_balancing=expert_bias needs router_score_function=sigmoid, not {backbone.router_score_function}"
             )
         return [
-            *_flag("moe-router-load-balancing-type", "none"),
+            *flag("moe-router-load-balancing-type", "none"),
             "--moe-router-enable-expert-bias",
-            *_flag("moe-router-bias-update-rate", training.expert_bias_update_rate),
+            *flag("moe-router-bias-update-rate", training.expert_bias_update_rate),
             *z_loss,
         ]
     return [
-        *_flag("moe-router-load-balancing-type", kind),
-        *_flag("moe-aux-loss-coeff", training.aux_loss_coeff),  # Megatron's default of 0 balances nothing
+        *flag("moe-router-load-balancing-type", kind),
+        *flag("moe-aux-loss-coeff", training.aux_loss_coeff),  # Megatron's default of 0 balances nothing
         *z_loss,
     ]
 
@@ -228,7 +227,7 @@ def _vocabulary(backbone: Backbone, layout: Layout) -> list[str]:
             f"backbone.vocab_divisor that is a multiple of {tensor_parallel}"
         )
     even = backbone.vocab_divisor % tensor_parallel == 0
-    return _flag("make-vocab-size-divisible-by", (backbone.vocab_divisor if even else padded) // tensor_parallel)
+    return flag("make-vocab-size-divisible-by", (backbone.vocab_divisor if even else padded) // tensor_parallel)
 
 
 def _validation(training: Training, layout: Layout) -> list[str]:
@@ -240,18 +239,18 @@ def _validation(training: Training, layout: Layout) -> list[str]:
             f"{batch} ({layout.eval_micro_batch_size} sequences x {layout.data_parallel} data-parallel ranks)"
         )
     return [
-        *_flag("eval-iters", training.validation_sequences // batch),
-        *_flag("eval-interval", NEVER),
-        *_flag("eval-global-batch-size", batch),
-        *_flag("eval-micro-batch-size", layout.eval_micro_batch_size),
+        *flag("eval-iters", training.validation_sequences // batch),
+        *flag("eval-interval", NEVER),
+        *flag("eval-global-batch-size", batch),
+        *flag("eval-micro-batch-size", layout.eval_micro_batch_size),
     ]
 
 
 def _paths(paths: Paths) -> list[str]:
     return [
-        *_flag("tokenizer-type", "NullTokenizer"),  # the data is tokenised already; only the vocabulary's size matters
+        *flag("tokenizer-type", "NullTokenizer"),  # the data is tokenised already; only the vocabulary's size matters
         *data_flags(paths.data),
-        *_flag("save-interval", NEVER),  # the training program saves by wall time
+        *flag("save-interval", NEVER),  # the training program saves by wall time
         "--exit-signal-handler",
     ]
 
@@ -259,11 +258,11 @@ def _paths(paths: Paths) -> list[str]:
 def _logs(experiment: Experiment, options: JobOptions) -> list[str]:
     wandb = options.logging.wandb
     return [
-        *_flag("log-interval", options.megatron.log_interval),
-        *_flag("tensorboard-log-interval", 1),
-        *(_flag("wandb-project", wandb.project) if wandb.mode != "disabled" else []),
-        *(_flag("wandb-exp-name", readable_name(experiment)) if wandb.mode != "disabled" else []),
-        *(_flag("wandb-entity", wandb.entity) if wandb.mode != "disabled" and wandb.entity else []),
+        *flag("log-interval", options.megatron.log_interval),
+        *flag("tensorboard-log-interval", 1),
+        *(flag("wandb-project", wandb.project) if wandb.mode != "disabled" else []),
+        *(flag("wandb-exp-name", readable_name(experiment)) if wandb.mode != "disabled" else []),
+        *(flag("wandb-entity", wandb.entity) if wandb.mode != "disabled" and wandb.entity else []),
     ]
 
 
@@ -275,50 +274,3 @@ def readable_name(experiment: Experiment) -> str:
         f"-L{architecture.num_dense_layers}+{architecture.num_moe_layers}-dm{architecture.moe_ffn_hidden_size}"
         f"-s{experiment.training.seed}"
     )
-
-
-def padded_vocabulary(flags: dict[str, list[str]]) -> int:
-    """Rows of the embedding tables that Megatron makes of `flags`."""
-    size, divisor, tensor_parallel = (
-        int((flags.get(name) or [default])[0])
-        for name, default in (
-            ("--vocab-size", "0"),
-            ("--make-vocab-size-divisible-by", "128"),
-            ("--tensor-model-parallel-size", "1"),
-        )
-    )
-    multiple = divisor * tensor_parallel
-    return -(-size // multiple) * multiple
-
-
-def data_flags(dataset: Path) -> list[str]:
-    """The two parts of a dataset; of a blend, those of its datasets with their weights."""
-    return blend_flags(read_parts(dataset)) or [
-        *_flag("train-data-path", dataset / "train"),
-        *_flag("valid-data-path", dataset / "validation"),
-    ]
-
-
-def blend_flags(parts: Sequence[Part]) -> list[str]:
-    """Both parts of each dataset of a blend, the training as the validation parts by weight; no flags without parts."""
-    if not parts:
-        return []
-    return [
-        *_flag("train-data-path", *(word for part in parts for word in (part.weight, part.path / "train"))),
-        *_flag("valid-data-path", *(word for part in parts for word in (part.weight, part.path / "validation"))),
-    ]
-
-
-def run_directory_flags(run: Path, *, tensorboard: bool = False, wandb: bool = False) -> list[str]:
-    """Where a run's own files go; the training program adds them, so that they always follow its ``--run-dir``."""
-    return [
-        *_flag("save", run / "checkpoints"),
-        *_flag("load", run / "checkpoints"),
-        *_flag("data-cache-path", run / "cache"),
-        *(_flag("tensorboard-dir", run / "tensorboard") if tensorboard else []),
-        *(_flag("wandb-save-dir", run) if wandb else []),  # wandb makes its own folder in it
-    ]
-
-
-def _flag(name: str, *values: object) -> list[str]:
-    return [f"--{name}", *(repr(value) if isinstance(value, float) else str(value) for value in values)]

@@ -6,6 +6,7 @@ fused attention), and a CPU.
 
 from harness.errors import ConfigError
 from harness.experiment import Training
+from harness.megatron.flags import flag
 from harness.megatron.options import JobOptions, MegatronOptions
 from harness.megatron.parallel import parallel_flags
 from harness.resources import Layout
@@ -84,14 +85,14 @@ def environment(layout: Layout, options: JobOptions) -> dict[str, str]:
 
 def _cpu() -> list[str]:
     return [
-        *("--moe-token-dispatcher-type", "alltoall"),
-        *("--distributed-backend", "gloo"),
+        *flag("moe-token-dispatcher-type", "alltoall"),
+        *flag("distributed-backend", "gloo"),
         *(word for words in WITHOUT_TE for word in words),
         "--no-gradient-accumulation-fusion",
         "--no-bias-swiglu-fusion",
-        *("--ckpt-format", "torch"),  # one process: 0.02 s a save, where torch_dist starts writers for 3 s
-        *("--rerun-mode", "disabled"),  # telling a broken GPU from a bad result is for GPUs
-        *("--num-workers", "0"),
+        *flag("ckpt-format", "torch"),  # one process: 0.02 s a save, where torch_dist starts writers for 3 s
+        *flag("rerun-mode", "disabled"),  # telling a broken GPU from a bad result is for GPUs
+        *flag("num-workers", "0"),
     ]
 
 
@@ -99,18 +100,18 @@ def _gpu(layout: Layout, options: JobOptions) -> list[str]:
     """What both GPU variants have."""
     megatron = options.megatron
     return [
-        *("--distributed-backend", "nccl"),
-        *("--distributed-timeout-minutes", f"{megatron.timeout_minutes}"),
+        *flag("distributed-backend", "nccl"),
+        *flag("distributed-timeout-minutes", megatron.timeout_minutes),
         *_dispatcher(layout, megatron),
         *(["--overlap-grad-reduce"] if megatron.overlap else []),
         *([] if options.kernels.apex else ["--no-gradient-accumulation-fusion"]),
         "--cross-entropy-loss-fusion",
-        *("--cross-entropy-fusion-impl", "native"),  # Megatron 0.19 refuses te for its instability
-        *("--ckpt-format", "torch_dist"),
-        *("--rerun-mode", megatron.rerun_mode),
+        *flag("cross-entropy-fusion-impl", "native"),  # Megatron 0.19 refuses te for its instability
+        *flag("ckpt-format", "torch_dist"),
+        *flag("rerun-mode", megatron.rerun_mode),
         *(["--async-save", "--use-persistent-ckpt-worker", "--async-strategy", "mcore"] if megatron.async_save else []),
         *(["--manual-gc", "--manual-gc-interval", f"{megatron.manual_gc_interval}"] if layout.gpus > 1 else []),
-        *("--num-workers", f"{megatron.num_workers}"),
+        *flag("num-workers", megatron.num_workers),
         "--log-throughput",
         "--log-memory-to-tensorboard",
     ]
@@ -120,8 +121,8 @@ def _transformer_engine(training: Training, layout: Layout, options: JobOptions)
     megatron = options.megatron
     return [
         *_gpu(layout, options),
-        *("--transformer-impl", "transformer_engine"),
-        *("--attention-backend", megatron.attention_backend if training.precision == "bf16" else "unfused"),
+        *flag("transformer-impl", "transformer_engine"),
+        *flag("attention-backend", megatron.attention_backend if training.precision == "bf16" else "unfused"),
         "--use-distributed-optimizer",
         "--dist-ckpt-optim-fully-reshardable",  # a run may go on with another layout, or on another cluster
         *(["--overlap-param-gather"] if megatron.overlap else []),
@@ -140,7 +141,7 @@ def _dispatcher(layout: Layout, megatron: MegatronOptions) -> list[str]:
     overlap = megatron.shared_expert_overlap and layout.expert_parallel > 1 and kind != "allgather"
     flex = kind in ("deepep", "hybridep")
     return [
-        *("--moe-token-dispatcher-type", "flex" if flex else kind),
+        *flag("moe-token-dispatcher-type", "flex" if flex else kind),
         *(["--moe-flex-dispatcher-backend", kind] if flex else []),
         *(["--moe-shared-expert-overlap"] if overlap else []),
     ]

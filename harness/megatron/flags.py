@@ -93,6 +93,11 @@ def megatron_flags() -> dict[str, Flag]:
     }
 
 
+def flag(name: str, *values: object) -> list[str]:
+    """``--name value ...`` as words; floats in full."""
+    return [f"--{name}", *(repr(value) if isinstance(value, float) else str(value) for value in values)]
+
+
 def group_flags(words: Iterable[str]) -> dict[str, list[str]]:
     """``--flag value ...`` (or ``--flag=value``) words as a mapping from each flag to its values; the last one counts."""
     grouped: dict[str, list[str]] = {}
@@ -188,27 +193,27 @@ def read_extra(text: str) -> ExtraFlags:
 
 
 def _check(name: str, values: list[str]) -> None:
-    flag = megatron_flags().get(name)
-    if flag is None:
+    known = megatron_flags().get(name)
+    if known is None:
         raise ConfigError(f"megatron.extra: Megatron has no flag {name}{nearest(name, megatron_flags())}")
     if name in LAYOUT:
         raise ConfigError(f"megatron.extra: {name} follows from the layout on the cluster: use the options of cluster")
     if name in FILES:
         raise ConfigError(f"megatron.extra: {name} follows from the run's directory, data.path or the logging options")
-    least, most = {"+": (1, 10**6), "*": (0, 10**6), "?": (0, 1)}.get(str(flag.values), (flag.values, flag.values))
+    least, most = {"+": (1, 10**6), "*": (0, 10**6), "?": (0, 1)}.get(str(known.values), (known.values, known.values))
     if not int(least) <= len(values) <= int(most):
         wanted = {"+": "at least one value", "*": "values", "?": "at most one value", "0": "no value"}
         raise ConfigError(
-            f"megatron.extra: {name} takes {wanted.get(str(flag.values), f'{flag.values} value(s)')}, "
+            f"megatron.extra: {name} takes {wanted.get(str(known.values), f'{known.values} value(s)')}, "
             f"not {' '.join(values) or 'none'}"
         )
     for value in values:
-        if flag.choices and value not in flag.choices:
+        if known.choices and value not in known.choices:
             raise ConfigError(
-                f"megatron.extra: {name} {value}: choose one of {', '.join(flag.choices)}{nearest(value, flag.choices)}"
+                f"megatron.extra: {name} {value}: choose one of {', '.join(known.choices)}{nearest(value, known.choices)}"
             )
-        if flag.type in ("int", "float"):
+        if known.type in ("int", "float"):
             try:
-                {"int": int, "float": float}[flag.type](value)
+                {"int": int, "float": float}[known.type](value)
             except ValueError:
-                raise ConfigError(f"megatron.extra: {name} {value}: a number ({flag.type}) is wanted") from None
+                raise ConfigError(f"megatron.extra: {name} {value}: a number ({known.type}) is wanted") from None

@@ -14,7 +14,7 @@ from harness.architecture import Backbone
 from harness.errors import ConfigError
 from harness.experiment import Experiment
 from harness.simulated.curves import Curve, Power, read_curve
-from harness.simulated.lines import Laws, Line, line_through
+from harness.simulated.lines import Laws, Line, Statements, line_through
 
 MIN_M_OVER_NA = 6.0
 """Of any architecture (Eq. 5); `harness.equations` has it too, and numpy, which a simulated run starts without."""
@@ -146,9 +146,14 @@ class Holistic:
 
     def n_over_na_penalty(self, backbone: Backbone, compute: float, n_over_na: float) -> float:
         """a / (x - 1) + b / (bound - x) less its least value (F.4), nats a token."""
-        width = backbone.max_n_over_na - 1
-        z, best = (n_over_na - 1) / width, (self.best_n_over_na(backbone, compute) - 1) / width
-        return self.n_over_na_stiffness(compute) * (1 - z / best) ** 2 / (z * (1 - z))
+        return self._share_penalty(compute, (n_over_na - 1) / (backbone.max_n_over_na - 1))
+
+    def _share_penalty(self, compute: float, share: float) -> float:
+        """`n_over_na_penalty` of an N/N_a that lies this share of the way from 1 to its backbone's bound."""
+        return self.n_over_na_stiffness(compute) * (1 - share / self._best_share(compute)) ** 2 / (share * (1 - share))
+
+    def _best_share(self, compute: float) -> float:
+        return (self.n_over_na_optimum(compute) - 1) / (self.n_over_na_bound - 1)
 
     def best_hidden_size(self, backbone: Backbone, compute: float, m: float, active: float, total: float) -> float:
         """d_opt of architectures with M `m` FLOPs a token, N_a `active` and N `total` parameters."""
@@ -165,6 +170,16 @@ class Holistic:
         half = BAND * self.least_loss(compute) / (2 * b)
         reach = math.sqrt(2 * half * e + half**2)
         return MIN_M_OVER_NA + e + half - reach, MIN_M_OVER_NA + e + half + reach
+
+    def n_over_na_band(self, compute: float) -> tuple[float, float]:
+        """Likewise of N/N_a, on the backbone that the optima were stated for."""
+        best, height = (
+            1 / self._best_share(compute),
+            BAND * self.least_loss(compute) / self.n_over_na_stiffness(compute),
+        )
+        reach = math.sqrt(4 * height * (best - 1) + height**2)  # of the roots of (1 - z best)^2 = height z (1 - z)
+        ends = [(2 * best + height + side * reach) / (2 * (best**2 + height)) for side in (-1, 1)]
+        return 1 + (self.n_over_na_bound - 1) * ends[0], 1 + (self.n_over_na_bound - 1) * ends[1]
 
     def hidden_size_band(self, compute: float) -> tuple[float, float]:
         """The widths d between which the loss is within `BAND` of the least one; the lower may be 0 or less, where all are."""
@@ -191,7 +206,7 @@ class Holistic:
                 "flops_per_token": line(self.flops_per_token_optimum),
                 "tokens": line_through(lambda c: c / self.flops_per_token_optimum(c), budgets),
             },
-            "n_over_na": {"n_over_na": line(self.n_over_na_optimum)},
+            "n_over_na": {"n_over_na": line(self.n_over_na_optimum), **edges("n_over_na", self.n_over_na_band, 0.0)},
             "m_over_na": {
                 "m_over_na_minus_6": line(self.m_over_na_optimum, MIN_M_OVER_NA),
                 **edges("m_over_na_minus_6", self.m_over_na_band, MIN_M_OVER_NA),
@@ -205,6 +220,23 @@ class Holistic:
             "learning_rate": {"learning_rate": line(self.learning_rate_optimum)},
             "batch_size": {"batch_tokens": line(self.batch_tokens_optimum)},
         }
+
+    def statements(self, budgets: Sequence[float], flat_range: tuple[float, float]) -> Statements:
+        """How much the loss changes over `flat_range` of N/N_a (%), and how the bands' edges part with compute (exponents)."""
+        width = self.n_over_na_bound - 1
+        flatness = {}
+        for compute in budgets:
+            ends = [(end - 1) / width for end in flat_range]
+            inside = min(max(self._best_share(compute), ends[0]), ends[1])
+            losses = [self.least_loss(compute) + self._share_penalty(compute, share) for share in (*ends, inside)]
+            flatness[f"flatness_{compute:g}"] = 100 * (max(losses) / min(losses) - 1)
+        stated: Statements = {"n_over_na": flatness}
+        laws = self.laws(budgets)
+        for law, name in (("m_over_na", "m_over_na_minus_6"), ("hidden_size", "hidden_size")):
+            low, high = (laws[law].get(f"{name}_{side}") for side in ("low", "high"))
+            if low is not None and high is not None:
+                stated[law] = {"band_widens": high.exponent - low.exponent}
+        return stated
 
     def _on_backbone(self, backbone: Backbone, n_over_na: float) -> float:
         """A stated N/N_a as the same share of the way from 1 to the bound of `backbone`."""

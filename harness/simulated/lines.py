@@ -40,3 +40,6 @@ def line_through(true: Callable[[float], float], budgets: Sequence[float], floor
 
 type Laws = dict[str, dict[str, Line]]
 """By law id (those of ``laws.json``), then by quantity."""
+
+type Statements = dict[str, dict[str, float]]
+"""By law id, then by the statement's id in ``laws.json``."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from harness.errors import ConfigError
 from harness.experiment import Experiment
-from harness.simulated.lines import Laws, Line
+from harness.simulated.lines import Laws, Line, Statements
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +93,10 @@ class PowerLaw:
             found["m_over_na"] = {"m_over_na_minus_6": excess, "m_over_na": plain}
         found["n_over_na"] = {"n_over_na": Line(coefficient=self.n_over_na_optimum, exponent=0.0, misfit=0.0)}
         return found
+
+    def statements(self, budgets: Sequence[float], flat_range: tuple[float, float]) -> Statements:  # noqa: ARG002
+        """None: the form has no bands."""
+        return {}
 
     def describe(self) -> dict[str, Any]:
         """Form and constants."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from harness.errors import ConfigError, nearest
 from harness.experiment import Experiment
 from harness.simulated.holistic import Holistic
-from harness.simulated.lines import Laws
+from harness.simulated.lines import Laws, Statements
 from harness.simulated.power_law import PowerLaw
 
 
@@ -30,6 +30,9 @@ class Truth(Protocol):
 
     def laws(self, budgets: Sequence[float]) -> Laws:
         """Its own laws of the optima over `budgets` (FLOPs), by law id and quantity; what the form does not state is left out."""
+
+    def statements(self, budgets: Sequence[float], flat_range: tuple[float, float]) -> Statements:
+        """Its own numbers for the statements of ``laws.json`` that its form determines; `flat_range` is of N/N_a."""
 
     def describe(self) -> dict[str, Any]:
         """Form and constants; `read_truth` inverts it."""

@@ -9,9 +9,10 @@ from itertools import product
 
 from harness.errors import ConfigError
 from harness.scales import Scale
-from harness.settings import Settings, whole
+from harness.settings import Settings
 from harness.studies.numbers import is_repeated, numbers, optimum, refuse_options, spread_of_widths, stated_at
 from harness.studies.study import Request
+from harness.typed import whole
 
 MOST_FACTOR = 1e4
 """Of a learning rate or a batch; more is a slip of the pen."""

@@ -14,7 +14,8 @@ from harness.data.manifest import check_data, check_size, read_manifest, read_pa
 from harness.data.prepare import prepare
 from harness.errors import ConfigError, DataError
 from harness.experiment import Experiment
-from harness.megatron.argv import data_flags, group_flags
+from harness.megatron.fileflags import data_flags
+from harness.megatron.flags import group_flags
 from tests.conftest import REPOSITORY, command, tiny_experiment
 from tests.harness.data_samples import corpus_of, texts
 

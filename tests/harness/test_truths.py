@@ -22,7 +22,7 @@ from harness.errors import ConfigError
 from harness.files import canonical_json
 from harness.settings import Settings, job_options
 from harness.simulated.curves import Path, Power, read_curve
-from harness.simulated.holistic import Holistic, least_width
+from harness.simulated.holistic import BAND, Holistic, least_width
 from harness.simulated.lines import line_through
 from harness.simulated.truth import read_truth
 from harness.studies import find_study
@@ -150,7 +150,12 @@ def test_the_best_n_over_na_are_those_of_f4_and_the_loss_is_flat_from_18_to_25(p
         )
         assert x[np.argmin(loss)] == pytest.approx(published, abs=2e-3)
         flat = loss[(x >= 18) & (x <= 25)]
-        assert flat.max() / flat.min() - 1 < 0.01
+        change = flat.max() / flat.min() - 1
+        assert change < 0.01
+        stated = holistic.statements([scale.compute, 1e22], (18, 25))["n_over_na"][f"flatness_{scale.compute:g}"]
+        assert stated == pytest.approx(100 * change, rel=2e-3)
+        band = x[loss <= (1 + BAND) * loss.min()]
+        assert holistic.n_over_na_band(scale.compute) == pytest.approx((band[0], band[-1]), abs=2e-3)
         assert 19 <= x[np.argmin(loss)] <= 22.1
 
 

@@ -136,7 +136,8 @@ os.environ["RANK"], os.environ["LOCAL_RANK"] = "100000", "0"  # never the last o
 from harness.megatron import environment
 environment.preload()
 from harness.cli import compose
-from harness.megatron.argv import megatron_argv, padded_vocabulary
+from harness.megatron.agreement import padded_vocabulary
+from harness.megatron.argv import megatron_argv
 from harness.megatron.device import environment as variables
 from harness.megatron.flags import group_flags
 from harness.megatron.options import Kernels

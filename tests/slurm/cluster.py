@@ -153,15 +153,32 @@ class SlurmCluster:
         return done.stdout.split()
 
     def call(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """A command of Slurm."""
-        return subprocess.run(words, env=os.environ | self.environment, capture_output=True, text=True, check=check)
+        """A command of Slurm; asked again where the controller hung up on it (SIGPIPE), as a busy one does."""
+        for _ in range(5):
+            done = subprocess.run(words, env=os.environ | self.environment, capture_output=True, text=True, check=False)
+            if done.returncode != -signal.SIGPIPE:
+                break
+            time.sleep(1)
+        if check:
+            done.check_returncode()
+        return done
+
+    def empty(self, seconds: float) -> bool:
+        """End all jobs; whether none is left, and all nodes are idle, within `seconds`."""
+        deadline = asked = time.monotonic()
+        deadline += seconds
+        while (queue := self.call("squeue", "-h", check=False)).returncode or queue.stdout or len(self.idle()) < NODES:
+            if time.monotonic() >= asked:
+                self.call("scancel", "--full", f"--user={os.environ.get('USER', 'root')}", check=False)
+                asked = time.monotonic() + 20  # a job that saves and is started again is told once more
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+        return True
 
     def down(self) -> None:
         """End all jobs and all processes."""
-        self.call("scancel", "--full", f"--user={os.environ.get('USER', 'root')}", check=False)
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and self.call("squeue", "-h", check=False).stdout.strip():
-            time.sleep(0.2)
+        self.empty(20)
         for name in self.names:
             if (self.root / f"{name}.pid").exists():
                 with contextlib.suppress(OSError, ValueError):

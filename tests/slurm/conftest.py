@@ -56,6 +56,12 @@ def slurm(tmp_path_factory):
     cluster.down()
 
 
+@pytest.fixture(autouse=True)
+def _nothing_left_for_the_next_test(slurm):
+    yield
+    assert slurm.empty(PATIENCE * 60), "jobs or nodes that do not come to rest"
+
+
 class Sweep:
     """A planned sweep and its submissions."""
 
@@ -105,11 +111,16 @@ class Sweep:
         return "\n".join(log.read_text() for log in sorted(self.root.glob("slurm/*/logs/*")))
 
 
+PATIENCE = 4
+"""How much slower than an idle machine one may be that runs several suites; it costs nothing where things happen in time."""
+
+
 def until(happened, seconds, story=lambda: ""):
-    deadline = time.monotonic() + seconds
+    """Wait until `happened()`, for what takes less than `seconds` on an idle machine."""
+    deadline = time.monotonic() + PATIENCE * seconds
     while not happened():
         if time.monotonic() > deadline:
-            raise AssertionError(f"it did not happen in {seconds} s\n{story()}")
+            raise AssertionError(f"it did not happen in {PATIENCE * seconds} s\n{story()}")
         time.sleep(0.2)
 
 

@@ -12,10 +12,12 @@ from collections import Counter
 import pytest
 
 from harness.rundir import RunDirectory
+from harness.sweepfile import read_experiments
 from launch.journal import Journal
 from tests.conftest import REPOSITORY, command
+from tests.harness.test_simulated import simulation
 from tests.launch.test_batch_files import plan
-from tests.slurm.conftest import TINY, Sweep, ends, until
+from tests.slurm.conftest import PATIENCE, TINY, Sweep, ends, until
 
 pytestmark = pytest.mark.slurm
 
@@ -149,7 +151,7 @@ def test_24_runs_are_trained_as_an_array_and_216_are_submitted_in_five_seconds(s
     assert "submitted 216 runs" in done.stdout
     assert len(slurm.call("squeue", "-h", "-r", "-n", "grid").stdout.splitlines()) == 216
     slurm.call("scancel", "-n", "grid")
-    assert seconds < 5, f"{seconds:.1f} s"
+    assert seconds < 5 * PATIENCE, f"{seconds:.1f} s"  # below 5 on an idle machine
 
 
 def test_of_simulated_runs_some_fail_and_diverge_and_can_be_taken_again(slurm, tmp_path):
@@ -203,9 +205,15 @@ def test_branches_wait_for_their_trunks_and_are_cancelled_with_them(slurm, tmp_p
 
 
 def test_a_pack_of_runs_shares_a_node_and_one_that_fails_leaves_the_others(slurm, tmp_path, dataset):
-    words = [*TINY[:3], "studies.classical.sizes=[4, 5, 6, 7, 8]", *TINY[4:], "train=simulated", "train.seconds=2",
-             "train.failure_rate=0.3", "train.truth.seed=3"]  # fmt: skip
-    sweep = Sweep(tmp_path, dataset[0], words)
+    five = [*TINY[:3], "studies.classical.sizes=[4, 5, 6, 7, 8]", *TINY[4:]]
+    Sweep(tmp_path / "planned", dataset[0], five)
+    experiments = read_experiments(tmp_path / "planned", "two").values()
+    options = next(
+        options
+        for options in (["train.failure_rate=0.3", f"train.truth.seed={seed}"] for seed in range(100))
+        if 0 < sum(simulation(*options).failing_step(experiment, 1, 0) is not None for experiment in experiments) < 5
+    )
+    sweep = Sweep(tmp_path, dataset[0], [*five, "train=simulated", "train.seconds=2", *options])
     done = sweep.submit("cluster.slurm.runs_per_node=3")
     assert "submitted 5 runs in 2 jobs of 1 arrays" in done.stdout
     sweep.wait(slurm)
