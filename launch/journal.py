@@ -20,6 +20,9 @@ from typing import Any
 from harness.files import open_to_append, read_json_lines
 from launch.tasks import Task, read_table
 
+MARK = "moe-scaling"
+"""A job's comment is this, a colon, and its fingerprint."""
+
 GRACE_SECONDS = 10.0
 """A job that sbatch asked for shows in the queue within this time after sbatch has ended."""
 
@@ -89,6 +92,11 @@ class Journal:
             RunError: its table is missing or damaged.
         """
         return read_table(self.directory / entry.table)
+
+
+def comment(fingerprint: str) -> str:
+    """A job's comment."""
+    return f"{MARK}:{fingerprint}"
 
 
 def unsettled(entries: Iterable[Entry]) -> list[Entry]:

@@ -174,12 +174,10 @@ def test_words_are_made_ready_for_hydra(tmp_path):
 
 
 def test_a_queue_that_does_not_answer_is_told_and_hides_no_other(root, monkeypatch):
-    from launch.slurm import SlurmLauncher
-
-    def no_answer(self, path):
+    def no_answer(path):
         raise HarnessError("squeue gave no answer")
 
-    monkeypatch.setattr(SlurmLauncher, "poll", no_answer)
+    monkeypatch.setattr("launch.placed.poll", no_answer)
     assert poll_all(root.path) == Polled(seen={}, unknown=("squeue gave no answer",))
 
 
