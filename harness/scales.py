@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from harness.errors import ConfigError
 from harness.laws import Laws
 
+LEAST_BUDGET, MOST_BUDGET = 1e6, 1e32
+"""FLOPs that a budget may have."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:

@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness import cli
 from harness.errors import ConfigError, nearest
+from harness.scales import LEAST_BUDGET, MOST_BUDGET
+from harness.typed import whole
 
 if TYPE_CHECKING:  # analysis.laws starts slowly; a mistake on the command line should not wait for it
     from analysis.design.neighbours import Neighbours
@@ -30,9 +32,6 @@ MOST_BUDGETS = 100
 
 FLAGS = ("json", "check", "command")
 
-LEAST_BUDGET, MOST_BUDGET = 1e6, 1e32
-"""FLOPs, as of `harness.settings`, which is not imported before the options were looked at."""
-
 NARROWEST = 80
 """Columns that the tables need."""
 
@@ -43,7 +42,7 @@ def main(config: DictConfig) -> int:
         if not isinstance(config[option], bool):
             raise ConfigError(f"{option}={config[option]}: true or false is wanted")
     budgets = _budgets(config)
-    most = _whole(config.neighbours, "neighbours", 0)
+    most = whole(config.neighbours, "neighbours", 0)
     path = _laws_path(config.laws)
     from analysis.design.constraints import Limits
     from analysis.design.neighbours import Neighbours, Wish, neighbours
@@ -60,11 +59,11 @@ def main(config: DictConfig) -> int:
     fixed = Fixed(
         m_over_na=None if config.m_over_na is None else _number(config.m_over_na, "m_over_na"),
         n_over_na=None if config.n_over_na is None else _number(config.n_over_na, "n_over_na"),
-        hidden_size=None if config.hidden_size is None else _whole(config.hidden_size, "hidden_size", 1),
+        hidden_size=None if config.hidden_size is None else whole(config.hidden_size, "hidden_size", 1),
     )
     wish = Wish(
         **{
-            name: None if config[name] is None else _whole(config[name], name, 1)
+            name: None if config[name] is None else whole(config[name], name, 1)
             for name in ("stages", "tensor", "experts")
         },
         within=_number(config.within, "within"),
@@ -226,14 +225,6 @@ def _number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ConfigError(f"{name}={value}: a positive number is wanted")
     return float(value)
-
-
-def _whole(value: Any, name: str, least: int) -> int:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name}={value}: a whole number of at least {least} is wanted")
-    return value
 
 
 def _laws_path(given: Any) -> Path:

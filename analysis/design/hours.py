@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from analysis.design.result import Design
 from harness.errors import ConfigError, InfeasibleError
-from harness.scales import budget_label
-from harness.settings import LEAST_BUDGET, MOST_BUDGET, Settings
+from harness.scales import LEAST_BUDGET, MOST_BUDGET, budget_label
+from harness.settings import Settings
 
 WITHIN = 0.01
 """Share of the limit that a design may leave over before a note says so."""

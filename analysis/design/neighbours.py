@@ -173,12 +173,10 @@ def _backbones(backbone: Backbone, wish: Wish, cluster: Cluster) -> Iterator[tup
     if backbone.num_experts % expert:
         experts = [number for number in _around(backbone.num_experts, expert) if number >= backbone.top_k]
     for queries, number in product(heads, experts):
-        changes = ()
-        if queries != backbone.num_query_heads:
-            changes += (f"N_q {queries}",)  # type: ignore[assignment]
-        if number != backbone.num_experts:
-            changes += (f"N_e {number}",)  # type: ignore[assignment]
-        yield replace(backbone, num_query_heads=queries, num_kv_heads=queries // group, num_experts=number), changes
+        changes = [f"N_q {queries}"] if queries != backbone.num_query_heads else []
+        changes += [f"N_e {number}"] if number != backbone.num_experts else []
+        changed = replace(backbone, num_query_heads=queries, num_kv_heads=queries // group, num_experts=number)
+        yield changed, tuple(changes)
 
 
 def _around(number: int, step: int) -> list[int]:

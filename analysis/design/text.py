@@ -3,10 +3,10 @@
 import math
 from typing import Any
 
-from analysis.design.constraints import FLAT_FROM, FLAT_TO
+from analysis.design.constraints import FLAT, FLAT_FROM, FLAT_TO, share
 from analysis.design.excess import Excess
 from analysis.design.neighbours import Neighbours
-from analysis.design.optimum import GIVEN, HELD, LAW, MEASURED, PAPER_MAX_N_OVER_NA, Quantity
+from analysis.design.optimum import GIVEN, HELD, LAW, MEASURED, Quantity
 from analysis.design.result import Design
 from harness.cluster import Cluster
 from harness.quantities import duration, gigabytes, short
@@ -78,28 +78,17 @@ def _recommended(design: Design) -> Any:
     for name in ("by the laws", "95% interval", "built"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("from", no_wrap=True)
-    built = _built(design)
+    built = design.built
     for name, label in LABELS.items():
         quantity = design.optima[name]
-        table.add_row(label, _value(name, quantity.value), _interval(name, quantity), built[name], _origin(quantity))
+        table.add_row(
+            label,
+            _value(name, quantity.value),
+            _interval(name, quantity),
+            _value(name, built[name]),
+            _origin(quantity),
+        )
     return table
-
-
-def _built(design: Design) -> dict[str, str]:
-    experiment, counts = design.experiment, design.experiment.counts
-    numbers = {
-        "flops_per_token": counts.flops_per_token,
-        "tokens": experiment.tokens,
-        "m_over_na": counts.m_over_na,
-        "active_params": counts.active_params,
-        "n_over_na": counts.n_over_na,
-        "total_params": counts.total_params,
-        "hidden_size": design.architecture.hidden_size,
-        "num_layers": design.architecture.num_layers,
-        "learning_rate": experiment.training.learning_rate,
-        "batch_tokens": experiment.batch_tokens,
-    }
-    return {name: _value(name, float(value)) for name, value in numbers.items()}
 
 
 def _value(name: str, value: float) -> str:
@@ -169,17 +158,13 @@ def _loss(design: Design) -> str:
 
 def _bands(design: Design) -> str:
     """What the paper's bands say of the built architecture."""
-    share = (design.experiment.counts.n_over_na - 1) / (design.backbone.max_n_over_na - 1)
-    inside = all(
-        side * (share - (end - 1) / (PAPER_MAX_N_OVER_NA - 1)) >= 0 for side, end in ((1, FLAT_FROM), (-1, FLAT_TO))
-    )
+    inside = FLAT[0] <= share(design.experiment.counts.n_over_na, design.backbone.max_n_over_na) <= FLAT[1]
     expansion = f"N/N_a {'is inside' if inside else 'is outside'} the range of {FLAT_FROM:g} to {FLAT_TO:g}" + (
         ", over which it changes by less than 1% (F.4)" if inside else " for which F.4 states less than 1%"
     )
     return (
-        "By the definition of the paper's near-optimal bands it is at most 0.1% each where M/N_a and d lie "
-        "inside them, but their "
-        f"edges are printed only in figures; {expansion}."
+        "By the definition of the paper's near-optimal bands it is at most 0.1% each where M/N_a and d lie inside them, "
+        f"but their edges are printed only in figures; {expansion}."
     )
 
 
@@ -260,11 +245,11 @@ def print_neighbours(found: Neighbours, design: Design, console: Any) -> None:
         + "speed: at which the budget is spent, against the design's architecture, by a roofline with tiles of 128 "
         "(nothing measured)." + (" What of the backbone is changed is not priced." if changed else ""),
     )
-    if sentence := _left_out(found):
+    if sentence := _not_listed(found):
         console.print(sentence)
 
 
-def _left_out(found: Neighbours) -> str:
+def _not_listed(found: Neighbours) -> str:
     """How many neighbours are not listed for their distance."""
     if found.listed[0].distance > found.within:
         more = f", nor are {found.left_out} more" if found.left_out else ""
