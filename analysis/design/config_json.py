@@ -18,6 +18,8 @@ from harness.files import read_json
 TEXT = ("text_config", "language_config")
 """Where models with images keep their text part."""
 
+TIED = "tie_word_embeddings"
+
 EXPERTS = sorted({family.experts for family in FAMILIES.values()})
 
 EVERY_LAYER = {"moe_layer_freq": 1, "decoder_sparse_step": 1, "moe_layer_interval": 1, "moe_layer_end_index": -1}
@@ -52,9 +54,10 @@ def model_of(name: str, config: dict[str, Any], where: str) -> PublicModel:
         if key in config:
             if not isinstance(config[key], dict):
                 raise ConfigError(f"compare={where}: {key}={config[key]!r}: an object is wanted")
-            # Transformers takes the outer one where both say whether the embeddings are tied
-            outer = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
-            return _Reader(f"{name} ({key})", config[key] | outer, f"{where}: {key}").model()
+            text = dict(config[key])
+            if TIED in config:  # where both say it, Transformers takes the outer one
+                text[TIED] = config[TIED]
+            return _Reader(f"{name} ({key})", text, f"{where}: {key}").model()
     return _Reader(name, config, where).model()
 
 
@@ -71,9 +74,9 @@ class _Reader:
         """The model."""
         family = self.family
         experts = self._experts()
-        d, layers = self.whole("hidden_size"), self.whole("num_hidden_layers")
+        d, layers = self.whole("hidden_size", 1), self.whole("num_hidden_layers", 1)
         self._refuse_what_is_not_counted()
-        dense, width = self._dense_layers(layers), self.whole(family.expert_width)
+        dense, width = self._dense_layers(layers), self.whole(family.expert_width, 1)
         if dense == layers:
             raise self.wrong("none of its layers has experts: a Mixture of Experts is wanted")
         top_k = self.whole(family.top_k)
@@ -93,16 +96,16 @@ class _Reader:
             attention_params=attention,
             score_width=scores,
             other_params=(small + 2 * d) * layers + d + (d * (layers - dense) if family.shared_gate else 0),
-            vocab_size=self.whole("vocab_size"),
-            tied=self.flag("tie_word_embeddings", family.tied_unsaid),
+            vocab_size=self.whole("vocab_size", 1),
+            tied=self.flag(TIED, family.tied_unsaid),
         )
 
     def wrong(self, why: str) -> ConfigError:
         """What is wrong with this file."""
         return ConfigError(f"compare={self.where}: {why}")
 
-    def whole(self, key: str, *, unsaid: int | None = None, null: int | None = None) -> int:
-        """A whole number of at least 0; `unsaid`: where the field is absent; `null`: where it is null."""
+    def whole(self, key: str, least: int = 0, *, unsaid: int | None = None, null: int | None = None) -> int:
+        """A whole number of at least `least`; `unsaid`: where the field is absent; `null`: where it is null."""
         value = self.config.get(key, ABSENT)
         if value is ABSENT or value is None:
             default = unsaid if value is ABSENT else null
@@ -110,8 +113,8 @@ class _Reader:
                 state = "is absent" if value is ABSENT else "is null"
                 raise self.wrong(f"{key} {state}, and model_type={self.config['model_type']} does not go without it")
             return default
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.wrong(f"{key}={value!r}: a whole number is wanted")
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise self.wrong(f"{key}={value!r}: a whole number of at least {least} is wanted")
         return value
 
     def flag(self, key: str, unsaid: bool) -> bool:
@@ -123,7 +126,7 @@ class _Reader:
 
     def _family(self) -> Family:
         kind = self.config.get("model_type")
-        if kind in FAMILIES:
+        if isinstance(kind, str) and kind in FAMILIES:
             return FAMILIES[kind]
         known = ", ".join(FAMILIES)
         if kind is None:
@@ -196,10 +199,7 @@ class _Reader:
 
     def _step(self, key: str) -> int:
         """Every which layer has experts."""
-        step = self.whole(key, unsaid=1)
-        if step < 1:
-            raise self.wrong(f"{key}={step}: a whole number of at least 1 is wanted")
-        return step
+        return self.whole(key, 1, unsaid=1)
 
     def _shared_width(self, width: int) -> int:
         if self.family.shared_width is not None:
@@ -208,9 +208,9 @@ class _Reader:
 
     def _grouped(self, d: int) -> tuple[int, int, int]:
         """Grouped-query attention of a layer: parameters of its projections, width of its scores, norms and biases."""
-        family, heads = self.family, self.whole("num_attention_heads")
-        groups = self.whole("num_key_value_heads", null=heads)
-        if not heads or not groups or heads % groups:
+        family, heads = self.family, self.whole("num_attention_heads", 1)
+        groups = self.whole("num_key_value_heads", 1, null=heads)
+        if heads % groups:
             raise self.wrong(f"num_key_value_heads={groups}: it must divide num_attention_heads={heads}")
         size = self.whole("head_dim", unsaid=0, null=0)
         if not size and (family.states_head_dim or d % heads):
@@ -229,7 +229,7 @@ class _Reader:
 
     def _latent(self, d: int) -> tuple[int, int, int]:
         """Multi-head latent attention: likewise."""
-        heads, latent = self.whole("num_attention_heads"), self.whole("kv_lora_rank")
+        heads, latent = self.whole("num_attention_heads", 1), self.whole("kv_lora_rank")
         rope, nope, value = (self.whole(key) for key in ("qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"))
         rank = self.whole("q_lora_rank", null=0)  # null: queries are projected at once
         queries = (d + heads * (nope + rope)) * rank if rank else d * heads * (nope + rope)

@@ -141,6 +141,9 @@ def test_no_number_that_is_counted_is_guessed(name):
     [
         ("mixtral-8x7b", {"model_type": "llama", "num_local_experts": ABSENT}, "'llama' is a dense model or no family"),
         ("mixtral-8x7b", {"model_type": "jamba"}, r"has experts \(num_local_experts\), but is no family that is read here"),
+        ("mixtral-8x7b", {"model_type": ["mixtral"]}, r"model_type=\['mixtral'\] has experts"),
+        ("mixtral-8x7b", {"hidden_size": 0}, "hidden_size=0: a whole number of at least 1"),
+        ("mixtral-8x7b", {"hidden_size": 4096.0}, "hidden_size=4096.0: a whole number"),
         ("mixtral-8x7b", {"model_type": "mixtrel"}, "did you mean 'mixtral'"),
         ("mixtral-8x7b", {"num_local_experts": 1}, "num_local_experts=1: a dense model"),
         ("mixtral-8x7b", {"num_experts": 16}, "num_experts=16: it means nothing in model_type=mixtral"),
