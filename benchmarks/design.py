@@ -80,7 +80,7 @@ def regrets(truth: Holistic, at: Callable[[float], Design]) -> np.ndarray:
 def covered(truth: Holistic, settings: Settings, found: Design) -> tuple[int, int]:
     """Of the neighbours of a design, those whose exact loss lies in the predicted interval, and all."""
     run = found.experiment
-    near = neighbours(found, settings, Limits(), Wish(), 8)
+    near = neighbours(found, settings, Limits(), Wish(), 8).listed
     inside = 0
     for one in near:
         assert one.excess is not None

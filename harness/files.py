@@ -5,7 +5,7 @@ import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -70,3 +70,23 @@ def read_json_lines(path: Path) -> list[Any]:
         except json.JSONDecodeError:
             continue
     return values
+
+
+def open_to_append(path: Path, *, buffering: int = -1) -> TextIO:
+    """`path`, open for further lines; where a crash cut its last line, after an end of line, so that it swallows no other."""
+    torn = _ends_torn(path)
+    file = path.open("a", encoding="utf-8", buffering=buffering)
+    if torn:
+        file.write("\n")
+    return file
+
+
+def _ends_torn(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) == 0:
+                return False
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except FileNotFoundError:
+        return False

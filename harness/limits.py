@@ -42,8 +42,12 @@ class Limit:
         return None
 
 
-def consent(limit: Limit, estimates: Iterable[Estimate], cluster: Cluster, *, yes: bool) -> bool:
+def consent(
+    limit: Limit, estimates: Iterable[Estimate], cluster: Cluster, *, yes: bool, simulated: bool = False
+) -> bool:
     """Whether runs of these estimates may be launched: below the limit, told so by `yes`, or by the person at the terminal.
+
+    `simulated`: the estimates are those of training, and the runs hold the same machines for a shorter time.
 
     Raises:
         ConfigError: above the limit, and nobody to ask.
@@ -51,6 +55,8 @@ def consent(limit: Limit, estimates: Iterable[Estimate], cluster: Cluster, *, ye
     excess = limit.exceeded(estimates, cluster)
     if excess is None or yes:
         return True
+    if simulated:
+        excess += " (by what training would take: simulated runs are given the same machines, if for a shorter time)"
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigError(
             f"{excess}: nothing was launched (the sweep is planned); give yes=true to launch it, or raise the limit"

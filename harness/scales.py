@@ -14,10 +14,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from harness.errors import ConfigError
 from harness.laws import Laws
+
+LEAST_BUDGET, MOST_BUDGET = 1e6, 1e32
+"""FLOPs that a budget may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,5 +133,7 @@ def _fitted(laws: Laws | None, law_id: str, quantity: str, compute: float) -> fl
 
 def _through(table: Sequence[Scale], values: Sequence[float]) -> PowerLaw:
     """The least-squares line in log-log through the table's values."""
+    import numpy as np  # starts slowly, and launch.status wants no more of this module than a budget's name
+
     exponent, constant = np.polyfit(np.log([scale.compute for scale in table]), np.log(values), 1)
     return PowerLaw(coefficient=float(np.exp(constant)), exponent=float(exponent))

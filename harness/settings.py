@@ -19,7 +19,7 @@ from harness.limits import Limit
 from harness.megatron.options import JobOptions, LoggingOptions, MegatronOptions, Wandb
 from harness.resources import Cluster
 from harness.rules import Rules
-from harness.scales import Between, Scale, scale_between
+from harness.scales import LEAST_BUDGET, MOST_BUDGET, Between, Scale, scale_between
 from harness.simulated.options import Simulation
 from harness.simulated.truth import read_truth
 from harness.typed import build, number, whole
@@ -28,9 +28,6 @@ GROUPS = ("backbone", "scales", "between", "studies", "training", "data", "clust
 """Parts of the configuration that planning needs whole."""
 
 MOST_SEEDS = 1000
-
-LEAST_BUDGET, MOST_BUDGET = 1e6, 1e32
-"""FLOPs."""
 
 TOKEN_RULES = ("fixed", "compute")
 

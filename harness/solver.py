@@ -37,6 +37,7 @@ __all__ = [
     "feasible_widths",
     "feasible_widths_of",
     "proxies_among",
+    "proxy_of",
     "proxy_width",
     "proxy_widths",
     "quantity_at",
@@ -144,6 +145,11 @@ def proxies_among(widths: np.ndarray, ends: np.ndarray, rules: Rules) -> np.ndar
     proxies = np.zeros(len(count), dtype=int)
     proxies[there] = widths[(begin + index)[there]]
     return proxies
+
+
+def proxy_of(widths: np.ndarray, rules: Rules) -> int:
+    """The proxy among the feasible widths of one model, of which there is at least one."""
+    return int(proxies_among(widths, np.array([0, len(widths)]), rules)[0])
 
 
 def no_feasible_width(backbone: Backbone, targets: Targets, rules: Rules) -> InfeasibleError:

@@ -97,7 +97,9 @@ def main(config: DictConfig) -> int:
         )
     if launcher is None:
         return 0
-    if job.simulation is None and not consent(sweep.limit, to_do(sweep), sweep.cluster, yes=config.yes):
+    simulated = job.simulation is not None
+    asked = launcher.allocates or not simulated
+    if asked and not consent(sweep.limit, to_do(sweep), sweep.cluster, yes=config.yes, simulated=simulated):
         return 1
     return int(launcher.launch(sweep.root, sweep.name))
 

@@ -7,13 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from harness.cli import CONFIGS
+from launch.journal import comment
 from launch.options import Container, SlurmOptions, seconds_of
 from launch.tasks import Array, Shape
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-MARK = "moe-scaling"
-"""A job's comment is this, a colon, and its fingerprint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +22,6 @@ class Site:
     container: Container
     paths: tuple[Path, ...]
     """Directories that jobs read and write: containers mount them, at the same place."""
-
-
-def comment(fingerprint: str) -> str:
-    """A job's comment."""
-    return f"{MARK}:{fingerprint}"
 
 
 def batch_file(

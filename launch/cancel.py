@@ -17,6 +17,7 @@ from harness.errors import ConfigError, nearest
 from harness.sweepfile import choose_sweeps, sweep_names
 from launch.launchers import cancel_all, poll_all
 from launch.runview import sweep_rows
+from launch.selection import some_of
 
 SHOWN = 10
 """So many run ids are printed of a list."""
@@ -38,8 +39,7 @@ def main(config: DictConfig) -> int:
         print(sentence)
     idle = [run_id for run_id in ids if run_id not in polled.seen]
     if idle:
-        shown = ", ".join(idle[:SHOWN]) + (" ..." if len(idle) > SHOWN else "")
-        print(f"{len(idle)} of {len(ids)} runs have no job to stop: {shown}")
+        print(f"{len(idle)} of {len(ids)} runs have no job to stop: {some_of(idle, SHOWN)}")
     for trouble in troubles:
         print(f"error: {trouble}", file=sys.stderr)
     return 1 if troubles else 0

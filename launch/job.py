@@ -1,5 +1,6 @@
-"""One run as a job: what it needs, and what starts it."""
+"""One run as a job: what it needs, what starts it, and its directory."""
 
+import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,3 +111,19 @@ def make_job(
         seconds=cost.seconds,
         estimate=cost,
     )
+
+
+def make_ready(job: Job) -> None:
+    """The run's directory; of a run that diverged, without the checkpoints that led there."""
+    if job.run.status().state == "diverged":
+        _begin_anew(job.run)
+    job.run.create(job.experiment, job.command)
+
+
+def _begin_anew(run: RunDirectory) -> None:
+    """Let a diverged run begin at its beginning: it is queued again, its checkpoints are put aside."""
+    aside = run.path / "checkpoints-diverged"
+    if run.checkpoints.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        run.checkpoints.rename(aside)
+    run.write_status(replace(run.status(), state="queued"))

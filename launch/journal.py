@@ -12,13 +12,16 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.files import read_json_lines
+from harness.files import open_to_append, read_json_lines
 from launch.tasks import Task, read_table
+
+MARK = "moe-scaling"
+"""A job's comment is this, a colon, and its fingerprint."""
 
 GRACE_SECONDS = 10.0
 """A job that sbatch asked for shows in the queue within this time after sbatch has ended."""
@@ -66,9 +69,8 @@ class Journal:
     def write(self, event: str, fingerprint: str, **more: Any) -> None:
         """Append a line, and have it on the disk before this returns."""
         value = {"event": event, "fingerprint": fingerprint, "at": round(time.time(), 3), **more}
-        torn = b"\n" if self._ends_torn() else b""
-        with self.path.open("ab") as file:
-            file.write(torn + json.dumps(value).encode() + b"\n")
+        with open_to_append(self.path) as file:
+            file.write(json.dumps(value) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -77,12 +79,11 @@ class Journal:
         relative = str(table.relative_to(self.directory))
         self.write("submitting", fingerprint, table=relative, host=socket.gethostname(), pid=os.getpid())
 
-    @property
-    def used(self) -> bool:
-        """Whether something under this root may be in Slurm's queue."""
-        submissions = self.directory.glob("[0-9][0-9][0-9][0-9]-*/*.sbatch")
-        entries = self.entries()
-        return any(entry.end in ("submitted", None) for entry in entries) or (not entries and any(submissions))
+    def may_have_jobs(self, entries: Sequence[Entry]) -> bool:
+        """Whether something under this root may be in Slurm's queue; `entries`: all of the journal's."""
+        if entries:
+            return any(entry.end in ("submitted", None) for entry in entries)
+        return any(self.directory.glob("[0-9][0-9][0-9][0-9]-*/*.sbatch"))  # the journal is gone
 
     def tasks(self, entry: Entry) -> list[Task]:
         """The runs of a submission.
@@ -92,15 +93,10 @@ class Journal:
         """
         return read_table(self.directory / entry.table)
 
-    def _ends_torn(self) -> bool:
-        try:
-            with self.path.open("rb") as file:
-                if file.seek(0, os.SEEK_END) == 0:
-                    return False
-                file.seek(-1, os.SEEK_END)
-                return file.read(1) != b"\n"
-        except FileNotFoundError:
-            return False
+
+def comment(fingerprint: str) -> str:
+    """A job's comment."""
+    return f"{MARK}:{fingerprint}"
 
 
 def unsettled(entries: Iterable[Entry]) -> list[Entry]:

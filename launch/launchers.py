@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
-from launch.launcher import Launcher, Seen
+from launch import localqueue, placed
+from launch.launcher import Seen
+
+QUEUES = (localqueue, placed)
+"""What each kind of launcher has: `poll` and `cancel`. The launchers themselves, which start slowly, are not needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,21 +22,13 @@ class Polled:
     """What the launchers said that could not tell (Slurm does not answer): a run without a job may have one there."""
 
 
-def launchers() -> list[Launcher]:
-    """One of each kind; imported here, as a launcher may want to know what the others have."""
-    from launch.local import LocalLauncher
-    from launch.slurm import SlurmLauncher
-
-    return [LocalLauncher(), SlurmLauncher()]
-
-
 def poll_all(root: Path) -> Polled:
     """What waits and runs under `root`, by every launcher."""
     seen: dict[str, Seen] = {}
     unknown = []
-    for launcher in launchers():
+    for queue in QUEUES:
         try:
-            seen |= launcher.poll(root)
+            seen |= queue.poll(root)
         except HarnessError as error:
             unknown.append(str(error))
     return Polled(seen=seen, unknown=tuple(unknown))
@@ -42,9 +38,9 @@ def cancel_all(root: Path, run_ids: Iterable[str]) -> tuple[list[str], list[str]
     """Let every launcher stop what it has of `run_ids`: what was done, and what could not be, in sentences."""
     ids = list(run_ids)
     done, troubles = [], []
-    for launcher in launchers():
+    for queue in QUEUES:
         try:
-            done += launcher.cancel(root, ids)
+            done += queue.cancel(root, ids)
         except HarnessError as error:
             troubles.append(str(error))
     return done, troubles

@@ -7,11 +7,7 @@ and stops; a second Ctrl-C stops at once. A failing run never stops the others, 
 
 import dataclasses
 import importlib.util
-import netrc
 import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,17 +25,16 @@ from harness.resources import Cluster
 from harness.settings import Settings, job_options, named_cluster
 from harness.sweepfile import WrittenSweep, load_sweep
 from harness.typed import build, whole
-from launch.job import Job, make_job
-from launch.launcher import Seen, Selection, begin_anew, part_of, read_retry, select
+from launch import localqueue
+from launch.job import Job, make_job, make_ready
+from launch.launcher import Seen
 from launch.launchers import poll_all
-from launch.localqueue import live_queues
+from launch.machine import check_wandb, installed_kernels, visible_gpus
 from launch.progress import Tally, clock, make_progress
+from launch.selection import Selection, part_of, read_retry, select
 from launch.session import EXIT_FAILED, Session
 from launch.trainer import with_trainer
 from launch.trunks import release
-
-SHOWN = 5
-"""So many run ids are printed of a list."""
 
 SIMULATED_PER_CORE = 8
 """Simulated runs side by side on a core: they wait for the disk or the clock."""
@@ -50,6 +45,8 @@ FILE_THREADS = 16
 
 class LocalLauncher:
     """Runs sweeps on the machine it is called on (``configs/launch/local.yaml``)."""
+
+    allocates = False
 
     def __init__(self, *, slots: int | None = None, retries: int = 1, keep_checkpoints: str = "none"):
         """See the configuration file for the meaning of each.
@@ -101,7 +98,8 @@ class LocalLauncher:
                 "when it answers"
             )
         chosen = select(root, [experiment.run_id for experiment in sweep.experiments], polled.seen, retry)
-        _print_left(chosen)
+        for line in chosen.left_alone():
+            print(line)
         if not chosen.take:
             print(f"sweep {sweep.name}: {len(chosen.done)} of {len(sweep.experiments)} runs are done; nothing to train")
             return EXIT_FAILED if chosen.left or chosen.active else 0
@@ -118,21 +116,12 @@ class LocalLauncher:
         return self.launch(sweep.root, sweep.name, sweep=part_of(sweep, run_ids))
 
     def poll(self, root: Path) -> Mapping[str, Seen]:
-        """The runs that local launches under `root` have, on whatever machine of the filesystem they work."""
-        seen: dict[str, Seen] = {}
-        for queue in live_queues(root):
-            where = f"waits in launch.local, process {queue.pid} on {queue.host}"
-            seen |= {run_id: Seen(job=str(queue.pid), running=False, reason=where) for run_id in queue.waiting}
-            seen |= {run_id: Seen(job=str(pid), running=True) for run_id, pid in queue.running.items()}
-        return seen
+        """The runs that local launches under `root` have."""
+        return localqueue.poll(root)
 
     def cancel(self, root: Path, run_ids: Sequence[str]) -> list[str]:
         """Ask the launches that have these runs to stop them: a running one saves a checkpoint first."""
-        said = []
-        for queue in live_queues(root):
-            if ids := queue.cancel(run_ids):
-                said.append(f"launch.local, process {queue.pid} on {queue.host}, stops {', '.join(ids)}")
-        return said
+        return localqueue.cancel(root, run_ids)
 
     def _train(
         self, sweep: WrittenSweep, jobs: list[Job], devices: list[str], chosen: Selection, *, simulated: bool
@@ -140,7 +129,7 @@ class LocalLauncher:
         if not simulated and importlib.util.find_spec("megatron") is None:
             raise ConfigError("megatron-core is not installed: pip install -e '.[train]' -c constraints.txt")
         with ThreadPoolExecutor(FILE_THREADS) as pool:
-            list(pool.map(_make_ready, jobs))
+            list(pool.map(make_ready, jobs))
         mark, doing = (" (SIMULATED)", "SIMULATING") if simulated else ("", "training")
         total = len(sweep.experiments)
         print(
@@ -220,68 +209,6 @@ class LocalLauncher:
             return named_cluster("cpu")
         planned = Settings(sweep.config).cluster
         return planned if planned.gpus_per_node else named_cluster("h100")
-
-
-def _make_ready(job: Job) -> None:
-    """The run's directory; of a run that diverged, without the checkpoints that led there."""
-    if job.run.status().state == "diverged":
-        begin_anew(job.run)
-    job.run.create(job.experiment, job.command)
-
-
-def _print_left(chosen: Selection) -> None:
-    """The runs that this launch leaves as they are."""
-    for state, ids in chosen.left.items():
-        shown = ", ".join(ids[:SHOWN]) + (" ..." if len(ids) > SHOWN else "")
-        if state == "diverged":
-            print(f"{len(ids)} diverged earlier and are left as they are: {shown} (retry=diverged takes them)")
-        else:
-            print(f"{len(ids)} {state}, left as they are: {shown}")
-    if chosen.active:
-        print(f"{len(chosen.active)} wait or run already, and are left alone: {', '.join(chosen.active[:SHOWN])}")
-
-
-def check_wandb(mode: str) -> None:
-    """Refuse to send metrics to W&B without a key, before any run has started.
-
-    Raises:
-        ConfigError: there is neither WANDB_API_KEY nor a login in ~/.netrc.
-    """
-    if mode != "online" or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_BASE_URL"):
-        return
-    try:
-        login = netrc.netrc().authenticators("api.wandb.ai")
-    except (OSError, netrc.NetrcParseError):
-        login = None
-    if login is None:
-        raise ConfigError(
-            "logging.wandb.mode=online, and there is no API key: run `wandb login`, set WANDB_API_KEY, or leave it offline and "
-            "upload later (wandb sync)"
-        )
-
-
-def visible_gpus() -> list[str]:
-    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them, without importing torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
-    return [str(index) for index in range(count)]
-
-
-def installed_kernels() -> Kernels:
-    """Whether Transformer Engine and Apex' fused weight gradients import here; asked in processes of their own."""
-
-    def imports(module: str) -> bool:
-        done = subprocess.run([sys.executable, "-c", f"import torch, {module}"], capture_output=True, check=False)
-        return done.returncode == 0
-
-    return Kernels(
-        transformer_engine=imports("transformer_engine.pytorch"), apex=imports("fused_weight_gradient_mlp_cuda")
-    )
 
 
 def main(config: DictConfig) -> int:

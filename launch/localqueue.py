@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.files import read_json, write_json
 from harness.lease import Lease, is_alive
+from launch.launcher import Seen
 
 WRITE_SECONDS = 0.5
 """The queue is written this often at most."""
@@ -100,6 +101,25 @@ def live_queues(root: Path) -> list[LiveQueue]:
                 )
             )
     return found
+
+
+def poll(root: Path) -> dict[str, Seen]:
+    """The runs that local launches under `root` have, by run id, on whatever machine of the filesystem they work."""
+    seen: dict[str, Seen] = {}
+    for queue in live_queues(root):
+        where = f"waits in launch.local, process {queue.pid} on {queue.host}"
+        seen |= {run_id: Seen(job=str(queue.pid), running=False, reason=where) for run_id in queue.waiting}
+        seen |= {run_id: Seen(job=str(pid), running=True) for run_id, pid in queue.running.items()}
+    return seen
+
+
+def cancel(root: Path, run_ids: Sequence[str]) -> list[str]:
+    """Ask the local launches that have these runs to stop them; what was asked, one sentence a launch."""
+    said = []
+    for queue in live_queues(root):
+        if ids := queue.cancel(run_ids):
+            said.append(f"launch.local, process {queue.pid} on {queue.host}, stops {', '.join(ids)}")
+    return said
 
 
 def _requests(directory: Path) -> set[str]:

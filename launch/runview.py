@@ -67,7 +67,9 @@ class RunView:
 def sweep_rows(root: Path, name: str) -> list[dict[str, str]]:
     """The rows of a sweep's table."""
     with (root / "sweeps" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        lines = csv.reader(file)  # csv.DictReader takes twice as long
+        header = next(lines, [])
+        return [dict(zip(header, line, strict=False)) for line in lines if line]
 
 
 def view_run(root: Path, row: Mapping[str, str], polled: Polled, *, details: bool = False) -> RunView:

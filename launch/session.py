@@ -1,31 +1,23 @@
-"""One local launch at work: the queue, the running processes, and the signals.
-
-Each rank of a run is a process of its own, forked from one server that has the trainer in memory; a run of k GPUs is k of them,
-with torch's rendezvous variables in place of torchrun, which would kill them 30 s after a signal, before a large checkpoint is
-saved.
-"""
+"""One local launch at work: the queue, the running processes, and the signals."""
 
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
 import os
 import signal
-import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 from harness.megatron.branching import can_start
-from harness.megatron.pretrain import REFUSED, STOPPED
+from harness.megatron.pretrain import REFUSED
 from harness.sweepfile import WrittenSweep
-from launch.child import Rank, work
 from launch.job import Job
 from launch.localqueue import LocalQueue
 from launch.logs import last_metrics
 from launch.progress import Progress, Tally
+from launch.running import Running
 from launch.slots import Busy, Devices, Need, choose
 from launch.trunks import release, why_never
 
@@ -35,50 +27,14 @@ POLL_SECONDS = 0.2
 SAVE_SECONDS = 120.0
 """Where the launcher itself fails, runs have this long to save and stop."""
 
-GRACE_SECONDS = 10.0
-"""When a rank has failed, the others have this long to say so themselves; they would wait for it for ever."""
-
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
-PRELOAD = ("launch.session", "launch.trainer", "launch.launchers", "harness.bill", "harness.sweepwrite", "netrc")
+PRELOAD = (
+    "launch.session", "launch.trainer", "launch.launchers", "launch.machine", "launch.selection", "harness.bill",
+    "harness.sweepwrite",
+)  # fmt: skip
 """What the main modules import, which each forked process imports again."""
-
-
-@dataclass(kw_only=True)
-class Running:
-    """A run that has its devices."""
-
-    job: Job
-    slots: tuple[int, ...]
-    processes: list[ForkServerProcess]
-    started: float
-    failed: int | None = None
-    """Exit code of the first rank that failed while others ran on."""
-    kill_at: float | None = None
-    cancelled: bool = False
-
-    def terminate(self) -> None:
-        """Tell every rank to save a checkpoint and stop."""
-        for process in self.processes:
-            process.terminate()
-
-    def kill(self) -> None:
-        """End every rank now."""
-        for process in self.processes:
-            process.kill()
-
-    def exit_code(self, now: float) -> int | None:
-        """Of the run, once all its ranks are gone: that of the first that failed, else `STOPPED` if one stopped; None before."""
-        codes = [process.exitcode for process in self.processes]
-        failed = [code for code in codes if code not in (None, 0, STOPPED)]
-        if self.failed is None and failed:
-            self.failed, self.kill_at = failed[0], now + GRACE_SECONDS
-        if None in codes:
-            if self.kill_at is not None and now >= self.kill_at:
-                self.kill()
-            return None
-        return self.failed if self.failed is not None else max(code for code in codes if code is not None)
 
 
 class Session:
@@ -187,18 +143,7 @@ class Session:
             environment["CUDA_VISIBLE_DEVICES"] = self.devices.names(slots)
         one = Running(job=job, slots=slots, processes=[], started=time.monotonic())
         self.running.append(one)
-        for variables in rendezvous(job.ranks):
-            rank = Rank(
-                run=job.run.path.absolute(),
-                log=log.absolute(),
-                environment=environment | variables,
-                flags=job.flags,
-                program=job.program,
-                simulation=job.simulation,
-            )
-            process = self.processes.Process(target=work, args=(rank,))
-            process.start()
-            one.processes.append(process)
+        one.start(self.processes, log, environment)
         if self.interrupts:  # the signal came while the processes were being made, and has not reached them
             one.terminate()
         self.starts[job.run.run_id] = self.starts.get(job.run.run_id, 0) + 1
@@ -294,23 +239,3 @@ class Session:
             self.progress.note(f"stopping: {len(self.running)} runs save a checkpoint; once more to stop at once")
         for one in self.running:
             one.terminate() if self.interrupts == 1 else one.kill()
-
-
-def rendezvous(ranks: int) -> list[dict[str, str]]:
-    """torch.distributed's variables for each rank on this machine; none for a single one."""
-    if ranks == 1:
-        return [{}]
-    with socket.socket() as found:  # a port that is free now
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    return [
-        {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(ranks),
-            "LOCAL_WORLD_SIZE": str(ranks),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
-        for rank in range(ranks)
-    ]

@@ -10,7 +10,6 @@ again, after its time limits, preemption and dead nodes; a run's lease keeps a s
                                   logs/              of the batch files; those of the runs are in the runs' directories
 """
 
-import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,34 +24,31 @@ from harness import cli
 from harness.errors import ConfigError
 from harness.lease import Lease
 from harness.limits import Limit, consent
-from harness.measured import read_measurements
-from harness.megatron.branching import can_start
-from harness.megatron.options import KEEP, Kernels
-from harness.resources import Cluster, Estimate, layout
-from harness.settings import job_options, read_cluster
+from harness.megatron.options import KEEP
+from harness.settings import read_cluster
 from harness.sweepfile import WrittenSweep, load_sweep
 from harness.typed import build, whole
-from launch import queue
+from launch import placed, queue
 from launch.batch import Site
-from launch.job import Job, make_job
+from launch.job import make_ready
 from launch.journal import Journal
-from launch.launcher import Seen, Selection, begin_anew, part_of, read_retry, select
+from launch.launcher import Seen
 from launch.launchers import poll_all
-from launch.options import SlurmOptions, read_container, read_slurm
-from launch.placed import placed, settle
+from launch.options import read_container, read_slurm
+from launch.selection import Selection, part_of, read_retry, select
+from launch.slurmjobs import SlurmJob, slurm_jobs, without_orphans
 from launch.submission import Submission
-from launch.tasks import Shape, Task, Wanted, dependent_arrays, independent_arrays
+from launch.tasks import dependent_arrays, independent_arrays
 from launch.trainer import with_trainer
-from launch.trunks import release, why_never
+from launch.trunks import release
 
 EXIT_NOTHING = 1
-
-SHOWN = 5
-"""So many run ids are printed of a list."""
 
 
 class SlurmLauncher:
     """Submits sweeps to Slurm (``configs/launch/slurm.yaml``)."""
+
+    allocates = True
 
     def __init__(self, *, max_parallel: int | None = None, keep_checkpoints: str = "none", dry: bool = False):
         """See the configuration file for the meaning of each.
@@ -96,20 +92,16 @@ class SlurmLauncher:
         with Lease(journal.directory) as lease:
             seen = _looked_at(root) if self.dry else _settled(root, journal)
             chosen = select(root, [experiment.run_id for experiment in sweep.experiments], seen, retry)
-            print(_summary(sweep.name, chosen))
-            jobs, estimates = self._jobs(sweep, chosen.take, data_path or sweep.data_path)
+            _print_summary(sweep.name, chosen)
+            jobs = slurm_jobs(sweep, chosen.take, data_path or sweep.data_path, self.keep_checkpoints)
             own = {} if self.dry else self.poll(root)
-            jobs = _without_orphans(jobs, own)
+            jobs = without_orphans(jobs, own)
             if jobs:
-                cluster = read_cluster(sweep.config.cluster)
-                if limit is not None and not self.dry and not consent(limit, estimates, cluster, yes=yes):
+                if limit is not None and not self.dry and not _consent(limit, jobs, sweep, yes=yes):
                     return EXIT_NOTHING
-                for job, _ in jobs:
-                    if self.dry and job.run.path.exists():
-                        continue
-                    if job.run.status().state == "diverged":
-                        begin_anew(job.run)
-                    job.run.create(job.experiment, job.command)
+                for one in jobs:
+                    if not self.dry or not one.job.run.path.exists():
+                        make_ready(one.job)
                 self._submit(sweep, jobs, own, journal, None if self.dry else lease)
         for experiment in sweep.experiments:  # nobody else removes them once the branches are done
             if experiment.training.branch_points and not self.dry:
@@ -127,10 +119,7 @@ class SlurmLauncher:
             SlurmError: Slurm gives no answer.
             RunError: there are jobs of this root whose task table or journal is gone.
         """
-        return {
-            run_id: Seen(job=element.job, running=element.running, reason=element.reason)
-            for run_id, element in placed(root)
-        }
+        return placed.poll(root)
 
     def cancel(self, root: Path, run_ids: Sequence[str]) -> list[str]:
         """Cancel the jobs of these runs: those that run get SIGTERM, save a checkpoint and stop.
@@ -140,55 +129,12 @@ class SlurmLauncher:
         Raises:
             SlurmError: Slurm refuses.
         """
-        by_job: dict[str, set[str]] = {}
-        for run_id, element in placed(root):
-            by_job.setdefault(element.job, set()).add(run_id)
-        wanted = set(run_ids)
-        said, jobs = [], []
-        for job, ids in by_job.items():
-            if others := ids - wanted:
-                if ids & wanted:
-                    said.append(
-                        f"job {job} of Slurm goes on: it holds {', '.join(sorted(others))} too; name all of its runs"
-                    )
-            else:
-                jobs.append(job)
-                said.append(f"job {job} of Slurm: {', '.join(sorted(ids))}")
-        queue.cancel(sorted(jobs))
-        return said
-
-    def _jobs(
-        self, sweep: WrittenSweep, run_ids: Sequence[str], data_path: Path | None
-    ) -> tuple[list[tuple[Job, Shape]], list[Estimate]]:
-        """Every run as a job with its shape; what cannot be trained there is refused here, before anything is submitted."""
-        cluster, slurm = read_cluster(sweep.config.cluster), read_slurm(sweep.config.cluster)
-        options = dataclasses.replace(
-            job_options(sweep.config, sweep.name),
-            keep_checkpoints=self.keep_checkpoints,
-            kernels=Kernels(transformer_engine=slurm.transformer_engine, apex=slurm.apex),
-        )
-        cluster = dataclasses.replace(cluster, transformer_engine=options.transformer_engine)
-        measured, wanted = read_measurements(sweep.root), set(run_ids)
-        python = slurm.python or (
-            sys.executable if read_container(sweep.config.get("container")).kind == "none" else "python"
-        )
-        jobs, estimates = [], []
-        for experiment in sweep.experiments:
-            if experiment.run_id not in wanted:
-                continue
-            run_layout = layout(experiment, cluster)
-            gpus = min(run_layout.gpus, run_layout.gpus_per_node)
-            runs = _runs_per_node(slurm, cluster) if gpus < 2 else 1
-            job = make_job(sweep, experiment, cluster, data_path, options, measured, python=python)
-            jobs.append((job, Shape(nodes=run_layout.nodes, gpus_per_node=gpus * runs or 0, runs=runs)))
-            if job.estimate is not None:
-                estimates.append(job.estimate)
-        return jobs, estimates
+        return placed.cancel(root, run_ids)
 
     def _submit(
         self,
         sweep: WrittenSweep,
-        jobs: Sequence[tuple[Job, Shape]],
+        jobs: Sequence[SlurmJob],
         own: Mapping[str, Seen],
         journal: Journal,
         lease: Lease | None,
@@ -196,9 +142,9 @@ class SlurmLauncher:
         """Without `lease`, write only; `own`: runs that Slurm has already."""
         slurm = read_slurm(sweep.config.cluster)
         size = slurm.max_array_size or (queue.DEFAULT_MAX_ARRAY_SIZE if self.dry else queue.max_array_size())
-        wanted = [_wanted(job, shape) for job, shape in jobs]
+        wanted = [one.wanted for one in jobs]
         places = {run_id: _place(run.job) for run_id, run in own.items()}
-        paths = {sweep.root.absolute(), *(job.data.absolute() for job, _ in jobs if job.data is not None)}
+        paths = {sweep.root.absolute(), *(one.job.data.absolute() for one in jobs if one.job.data is not None)}
         site = Site(slurm=slurm, container=read_container(sweep.config.get("container")), paths=tuple(sorted(paths)))
         submission = Submission(sweep.name, site, journal, max_parallel=self.max_parallel, lease=lease)
         first = independent_arrays(wanted, size)
@@ -224,7 +170,7 @@ def _settled(root: Path, journal: Journal) -> Mapping[str, Seen]:
     Raises:
         SlurmError: a launcher's queue is not known.
     """
-    settle(journal)
+    placed.settle(journal)
     polled = poll_all(root)
     if polled.unknown:
         raise queue.SlurmError("; ".join(polled.unknown))
@@ -247,57 +193,23 @@ def _check_name(root: Path) -> None:
         )
 
 
-def _runs_per_node(slurm: SlurmOptions, cluster: Cluster) -> int:
-    """How many runs of one GPU (or core) share a job.
-
-    Raises:
-        ConfigError: more than a node has GPUs.
-    """
-    gpus = cluster.gpus_per_node
-    if slurm.runs_per_node is not None and 0 < gpus < slurm.runs_per_node:
-        raise ConfigError(
-            f"cluster.slurm.runs_per_node={slurm.runs_per_node}: a node of cluster {cluster.name} has {gpus} GPUs"
-        )
-    return slurm.runs_per_node or (max(1, gpus) if slurm.whole_nodes else 1)
-
-
-def _without_orphans(jobs: Sequence[tuple[Job, Shape]], seen: Mapping[str, Seen]) -> list[tuple[Job, Shape]]:
-    """The jobs without branches whose trunk has no checkpoint for them and is trained by nobody; those are named."""
-    active = {*seen, *(job.run.run_id for job, _ in jobs)}
-    kept = []
-    for job, shape in jobs:
-        if job.experiment.training.trunk and (reason := why_never(job, active)) is not None:
-            print(f"  left out {job.label}: {reason}")
-        else:
-            kept.append((job, shape))
-    return kept
-
-
-def _wanted(job: Job, shape: Shape) -> Wanted:
-    trunk = "" if can_start(job.run, job.experiment) else job.experiment.training.trunk
-    task = Task(
-        run_id=job.run.run_id,
-        gpus=job.gpus,
-        seconds=job.seconds,
-        directory=str(job.run.path.absolute()),
-    )
-    return Wanted(task=task, shape=shape, trunk=trunk)
-
-
 def _place(job: str) -> tuple[str, int]:
     array, _, index = job.partition("_")
     return array, int(index or 0)
 
 
-def _summary(name: str, chosen: Selection) -> str:
+def _print_summary(name: str, chosen: Selection) -> None:
     parts = [f"{len(chosen.done)} done"]
     parts += [f"{len(chosen.active)} waiting or running"] if chosen.active else []
-    lines = [f"sweep {name}: {', '.join(parts)}, {len(chosen.take)} to submit"]
-    for state, ids in chosen.left.items():
-        ids_shown = ", ".join(ids[:SHOWN]) + (" ..." if len(ids) > SHOWN else "")
-        how = "" if state == "queued" else f" (retry={state} takes them)"
-        lines.append(f"  {len(ids)} {state}, left as they are{how}: {ids_shown}")
-    return "\n".join(lines)
+    print(f"sweep {name}: {', '.join(parts)}, {len(chosen.take)} to submit")
+    for line in chosen.left_alone():
+        print(f"  {line}")
+
+
+def _consent(limit: Limit, jobs: Sequence[SlurmJob], sweep: WrittenSweep, *, yes: bool) -> bool:
+    simulated = any(one.job.simulation for one in jobs)
+    cluster = read_cluster(sweep.config.cluster)
+    return consent(limit, [one.estimate for one in jobs], cluster, yes=yes, simulated=simulated)
 
 
 def main(config: DictConfig) -> int:

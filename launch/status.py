@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +105,18 @@ def status_document(root: Path, sweeps: dict[str, list[RunView]], polled: Polled
                 "states": dict(Counter(view.state for view in views)),
                 "hours_spent": sum(view.hours_spent for view in views),
                 "hours_predicted": sum(view.hours_predicted for view in views),
-                "runs": [asdict(view) for view in views],
+                "runs": [dict(vars(view)) for view in views],
             }
             for name, views in sweeps.items()
         ],
     }
+
+
+def document_text(document: dict[str, Any], *, lines: bool) -> str:
+    """`status_document` as JSON; `lines`: each run on one. (With an indent Python's encoder is four times slower.)"""
+    text = json.dumps(document)
+    first = f'{{"{fields(RunView)[0].name}": '  # in a string its quotes would be escaped
+    return text.replace(first, f"\n{first}") if lines else text
 
 
 def look(root: Path, names: Sequence[str], *, details: bool) -> tuple[dict[str, list[RunView]], Polled]:
@@ -157,7 +164,7 @@ def _picture(root: Path, wanted: Any, config: DictConfig) -> str:
     names = choose_sweeps(root, wanted)
     sweeps, polled = look(root, names, details=config.all or config.json)
     if config.json:
-        return json.dumps(status_document(root, sweeps, polled), indent=None if config.watch else 2)
+        return document_text(status_document(root, sweeps, polled), lines=not config.watch)
     width = shutil.get_terminal_size((200, 24)).columns
     parts = [status_text(name, views, width, every=config.all) for name, views in sweeps.items()]
     notes = [f"the queue is not known, so that no run is called lost: {problem}" for problem in polled.unknown]

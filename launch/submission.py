@@ -11,8 +11,8 @@ from pathlib import Path
 from harness.files import write_atomically
 from harness.lease import Lease
 from launch import queue
-from launch.batch import Site, batch_file, comment
-from launch.journal import Journal
+from launch.batch import Site, batch_file
+from launch.journal import Journal, comment
 from launch.tasks import Array, shares, write_table
 
 

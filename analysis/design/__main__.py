@@ -14,8 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness import cli
 from harness.errors import ConfigError, nearest
+from harness.scales import LEAST_BUDGET, MOST_BUDGET
+from harness.typed import whole
 
 if TYPE_CHECKING:  # analysis.laws starts slowly; a mistake on the command line should not wait for it
+    from analysis.design.neighbours import Neighbours
     from analysis.design.public import PublicModel
     from analysis.design.result import Design
     from analysis.laws.records import LawsFile
@@ -29,9 +32,6 @@ MOST_BUDGETS = 100
 
 FLAGS = ("json", "check", "command")
 
-LEAST_BUDGET, MOST_BUDGET = 1e6, 1e32
-"""FLOPs, as of `harness.settings`, which is not imported before the options were looked at."""
-
 NARROWEST = 80
 """Columns that the tables need."""
 
@@ -42,10 +42,10 @@ def main(config: DictConfig) -> int:
         if not isinstance(config[option], bool):
             raise ConfigError(f"{option}={config[option]}: true or false is wanted")
     budgets = _budgets(config)
-    most = _whole(config.neighbours, "neighbours", 0)
+    most = whole(config.neighbours, "neighbours", 0)
     path = _laws_path(config.laws)
     from analysis.design.constraints import Limits
-    from analysis.design.neighbours import Wish, neighbours
+    from analysis.design.neighbours import Neighbours, Wish, neighbours
     from analysis.design.recommend import Fixed
     from analysis.design.result import design, settings_of
 
@@ -59,13 +59,14 @@ def main(config: DictConfig) -> int:
     fixed = Fixed(
         m_over_na=None if config.m_over_na is None else _number(config.m_over_na, "m_over_na"),
         n_over_na=None if config.n_over_na is None else _number(config.n_over_na, "n_over_na"),
-        hidden_size=None if config.hidden_size is None else _whole(config.hidden_size, "hidden_size", 1),
+        hidden_size=None if config.hidden_size is None else whole(config.hidden_size, "hidden_size", 1),
     )
     wish = Wish(
         **{
-            name: None if config[name] is None else _whole(config[name], name, 1)
+            name: None if config[name] is None else whole(config[name], name, 1)
             for name in ("stages", "tensor", "experts")
-        }
+        },
+        within=_number(config.within, "within"),
     )
     from harness.measured import read_measurements
 
@@ -76,18 +77,19 @@ def main(config: DictConfig) -> int:
         return design(settings, laws, where, compute, limits=limits, fixed=fixed, measured=measured)
 
     if budgets is None:
-        from analysis.design.hours import budget_for
+        from analysis.design.hours import within_hours
 
-        budgets = [budget_for(_number(config.gpu_hours, "gpu_hours"), settings, at)]
-    designs = [at(compute) for compute in budgets]
+        designs = [within_hours(_number(config.gpu_hours, "gpu_hours"), settings, at)]
+    else:
+        designs = [at(compute) for compute in budgets]
     if config.command:
         return _print_commands(designs, settings)
     model = None
     if config.compare is not None:
-        from analysis.design.public import read_model
+        from analysis.design.config_json import read_model
 
         model = read_model(Path(cli.text(config.compare, "compare")))
-    found = [neighbours(one, settings, limits, wish, most) if most else [] for one in designs]
+    found = [neighbours(one, settings, limits, wish, most) if most else Neighbours() for one in designs]
     if config.json:
         return _print_json(designs, found, where, settings, model, check=config.check)
     return _print_text(designs, found, where, settings, model, config)
@@ -106,7 +108,7 @@ def _print_commands(designs: Sequence["Design"], settings: "Settings") -> int:
 
 def _print_json(
     designs: Sequence["Design"],
-    found: Sequence[Any],
+    found: Sequence["Neighbours"],
     where: str,
     settings: "Settings",
     model: "PublicModel | None",
@@ -131,7 +133,7 @@ def _print_json(
 
 def _print_text(
     designs: Sequence["Design"],
-    found: Sequence[Any],
+    found: Sequence["Neighbours"],
     where: str,
     settings: "Settings",
     model: "PublicModel | None",
@@ -153,7 +155,7 @@ def _print_text(
         print(f"\nwritten: {', '.join(map(str, written))}")
     else:
         print_design(designs[0], where, settings.cluster, console)
-        if found[0] or config.neighbours:
+        if config.neighbours:
             print_neighbours(found[0], designs[0], console)
     for one in designs:
         if model is not None:
@@ -223,14 +225,6 @@ def _number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ConfigError(f"{name}={value}: a positive number is wanted")
     return float(value)
-
-
-def _whole(value: Any, name: str, least: int) -> int:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name}={value}: a whole number of at least {least} is wanted")
-    return value
 
 
 def _laws_path(given: Any) -> Path:

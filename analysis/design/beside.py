@@ -2,14 +2,28 @@
 
 from typing import Any
 
-from analysis.design.constraints import FLAT_FROM, FLAT_TO
+from analysis.design.constraints import FLAT, share
 from analysis.design.export import excess
-from analysis.design.optimum import PAPER_MAX_N_OVER_NA
 from analysis.design.public import PublicModel
 from analysis.design.result import Design
 from analysis.design.text import percent
 from harness.quantities import short
 from harness.scales import budget_label
+
+ROWS = {
+    "flops_per_token": "M, FLOPs a token",
+    "tokens": "D, tokens",
+    "active_params": "N_a",
+    "total_params": "N",
+    "m_over_na": "M/N_a",
+    "n_over_na": "N/N_a",
+    "max_n_over_na": "bound of N/N_a",
+    "hidden_size": "d",
+    "num_layers": "layers",
+    "all_params": "all parameters",
+    "all_active_params": "all active",
+}
+"""Of the table."""
 
 
 def comparison(model: PublicModel, design: Design) -> dict[str, Any]:
@@ -54,13 +68,11 @@ def places(model: PublicModel, design: Design) -> list[str]:
     said = [f"M/N_a {density:.3g} is {where}{ends} at this budget, S = {design.backbone.seq_length}"]
     if (penalty := design.model.penalties.get("m_over_na")) is not None:
         said[0] += f": predicted {percent(penalty(density))} loss"
-    share = (expansion - 1) / (model.max_n_over_na - 1)
-    flat = [(end - 1) / (PAPER_MAX_N_OVER_NA - 1) for end in (FLAT_FROM, FLAT_TO)]
-    inside = "inside" if flat[0] <= share <= flat[1] else "below" if share < flat[0] else "above"
+    way = share(expansion, model.max_n_over_na)
+    inside = "below" if way < FLAT[0] else "above" if way > FLAT[1] else "inside"
     said.append(
-        f"N/N_a {expansion:.3g} is {share:.0%} of the way from 1 to the bound {model.max_n_over_na:.3g} of its "
-        f"{model.num_experts} "
-        f"experts; {inside} the flat range of F.4 ({flat[0]:.0%} to {flat[1]:.0%} of the way)"
+        f"N/N_a {expansion:.3g} is {way:.0%} of the way from 1 to the bound {model.max_n_over_na:.3g} of its "
+        f"{model.num_experts} experts; {inside} the flat range of F.4 ({FLAT[0]:.0%} to {FLAT[1]:.0%} of the way)"
     )
     ratio = flops / size.value
     said.append(
@@ -79,22 +91,13 @@ def print_comparison(model: PublicModel, design: Design, console: Any) -> None:
     table.add_column("", no_wrap=True)
     for name in (model.name, "design"):
         table.add_column(name, justify="right")
-    ours = {
-        "flops_per_token": float(counts.flops_per_token),
-        "tokens": float(design.experiment.tokens),
-        "active_params": float(counts.active_params),
-        "total_params": float(counts.total_params),
-        "m_over_na": counts.m_over_na,
-        "n_over_na": counts.n_over_na,
+    ours = design.built | {
         "max_n_over_na": design.backbone.max_n_over_na,
-        "hidden_size": float(design.architecture.hidden_size),
-        "num_layers": float(design.architecture.num_layers),
         "all_params": float(counts.megatron_params),
         "all_active_params": float(counts.megatron_params - counts.total_params + counts.active_params),
     }
-    labels = "M, FLOPs a token|D, tokens|N_a|N|M/N_a|N/N_a|bound of N/N_a|d|layers|all parameters|all active".split("|")
-    for (name, own), label in zip(ours.items(), labels, strict=True):
-        table.add_row(label, *(f"{value:.4g}" if value < 1e4 else short(value) for value in (found[name], own)))
+    for name, label in ROWS.items():
+        table.add_row(label, *(f"{value:.4g}" if value < 1e4 else short(value) for value in (found[name], ours[name])))
     console.print(f"\n{model.name} beside the design at {budget_label(design.compute)} FLOPs", style="bold")
     console.print(table)
     for sentence in found["places"]:

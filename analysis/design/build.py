@@ -19,7 +19,7 @@ from harness.accounting import count
 from harness.architecture import Architecture, Backbone
 from harness.errors import InfeasibleError
 from harness.settings import Settings
-from harness.solver import Targets, feasible_widths, no_feasible_width, proxies_among, rounded
+from harness.solver import Targets, feasible_widths, no_feasible_width, proxy_of, rounded
 
 MOST_TRIES = 8
 """How often a limit is tightened until the rounded architecture keeps it."""
@@ -91,9 +91,8 @@ def build_within(
         )
     raise InfeasibleError(
         f"no rounded architecture keeps max_active_params={limits.max_active_params}, "
-        f"max_total_params={limits.max_total_params}: "
-        f"the nearest is {over:.3f} times over; allow that much more, or finer steps (rules.hidden_size_step, "
-        "rules.moe_ffn_hidden_size_step)"
+        f"max_total_params={limits.max_total_params}: the nearest is {over:.3f} times over; allow that much more, or finer "
+        "steps (rules.hidden_size_step, rules.moe_ffn_hidden_size_step)"
     )
 
 
@@ -128,7 +127,7 @@ def _wanted_width(settings: Settings, laws: LawsFile, compute: float, widths: np
     found = read_off(laws, "hidden_size", ("hidden_size",), compute)
     if found is not None:
         return found.value
-    return float(proxies_among(widths, np.array([0, len(widths)]), settings.rules)[0])
+    return float(proxy_of(widths, settings.rules))
 
 
 def _budget_of_size(laws: LawsFile, flops: float, compute: float) -> float:

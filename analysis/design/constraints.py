@@ -21,6 +21,15 @@ from harness.quantities import short
 FLAT_FROM, FLAT_TO = 18.0, 25.0
 """Range of N/N_a over which the loss changes by less than 1% (F.4), on the paper's backbone."""
 
+
+def share(n_over_na: float, bound: float) -> float:
+    """N/N_a as its share of the way from 1 to its bound, by which backbones with other experts are compared (assumed)."""
+    return (n_over_na - 1) / (bound - 1)
+
+
+FLAT = share(FLAT_FROM, PAPER_MAX_N_OVER_NA), share(FLAT_TO, PAPER_MAX_N_OVER_NA)
+"""The same range as shares."""
+
 LEAST_N_OVER_NA = 1.05
 """Nearer to 1 hardly any expert is idle, and no width is feasible."""
 
@@ -128,8 +137,8 @@ def _fewer_total(aim: Aim, most: float, backbone: Backbone, model: LossModel) ->
             raise InfeasibleError(
                 f"max_total_params={most:g} cannot be reached: D is fixed, so M = {aim.flops_per_token:.4g} and N_a = "
                 f"{aim.active_params:.4g}, and N is at least {LEAST_N_OVER_NA:g} N_a, "
-                f"{aim.active_params * LEAST_N_OVER_NA / most:.3g} "
-                "times the limit; allow as many, more tokens, or a smaller budget"
+                f"{aim.active_params * LEAST_N_OVER_NA / most:.3g} times the limit; allow as many, more tokens, or a "
+                "smaller budget"
             )
         return _bound(replace(aim, n_over_na=expansion), f"{said}: as D is fixed, a smaller N/N_a = {expansion:.4g}")
     if {"flops_per_token", "n_over_na"} <= model.penalties.keys():
@@ -142,7 +151,7 @@ def _fewer_total(aim: Aim, most: float, backbone: Backbone, model: LossModel) ->
         ]
         moved, how = tried[int(np.argmin(cost))], "the cheapest by the loss curves"
     else:
-        flat = 1 + (FLAT_FROM - 1) * (backbone.max_n_over_na - 1) / (PAPER_MAX_N_OVER_NA - 1)
+        flat = 1 + FLAT[0] * (backbone.max_n_over_na - 1)
         ratio = max(min(flat, aim.n_over_na), min(aim.n_over_na, most / aim.active_params))
         moved, how = (
             _at_limit(aim, most, ratio),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.design.excess import Excess
-from analysis.design.neighbours import Neighbour
+from analysis.design.neighbours import Neighbours
 from analysis.design.optimum import Quantity
 from analysis.design.result import Design
 from harness.experiment import plain
@@ -20,7 +20,7 @@ from harness.solver import Rules
 SCHEMA = 1
 """Version of the JSON document."""
 
-KEPT = ("backbone", "training", "cluster", "data", "studies", "megatron", "logging", "train", "rules", "seed")
+KEPT = ("backbone", "training", "cluster", "data", "studies", "megatron", "logging", "train", "rules", "seed", "root")
 """First parts of the options of this command that `harness.sweep` has too."""
 
 
@@ -91,7 +91,7 @@ def command_of(design: Design, job: JobOptions) -> str:
 
 
 def document(
-    design: Design, neighbours: Sequence[Neighbour], *, where: str, kept: Sequence[str], job: JobOptions
+    design: Design, neighbours: Neighbours, *, where: str, kept: Sequence[str], job: JobOptions
 ) -> dict[str, Any]:
     """The design as JSON values; unknown and infinite numbers are null."""
     experiment = design.experiment
@@ -118,7 +118,8 @@ def document(
         "unpriced": list(design.model.missing),
         "feasible_widths": [int(design.widths[0]), int(design.widths[-1]), len(design.widths)],
         "resources": _resources(design),
-        "neighbours": [one.describe() for one in neighbours],
+        "neighbours": [one.describe() for one in neighbours.listed],
+        "neighbours_left_out": neighbours.left_out,
         "run_id": experiment.run_id,
         "sweep_options": sweep_options(design, kept),
         "megatron_flags": flags_of(design, job),

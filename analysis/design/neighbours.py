@@ -4,9 +4,10 @@ Candidates are all combinations of a width d that is a multiple of 128 or 256, a
 128 (the rules' own steps where no such model is feasible), and a number of layers (the design's, or the nearest that divide
 into pipeline stages), solved by Eq. 3 at the design's M and rounded. Their loss is priced by the realised M, M/N_a, N/N_a and
 d. Where tensor or expert parallelism needs other heads or another number of experts, the backbone changes at the same
-targets, which no law here prices.
+targets, which no law here prices. Only those near the targets are kept (`Wish.within`).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -27,6 +28,9 @@ from harness.solver import Rules, Targets, feasible_widths, rounded, worst_devia
 
 WIDTH_STEPS, EXPERT_STEPS = (128, 256), (64, 128)
 
+WITHIN = 0.10
+"""Largest deviation of a neighbour: that of the published tables' rows from their targets (docs/paper.md)."""
+
 PER_STEP = 4
 """Widths that are tried for each step, nearest first."""
 
@@ -41,11 +45,16 @@ class Wish:
     """Tensor-parallel size, which divides query and key/value heads."""
     experts: int | None = None
     """Expert-parallel size, which divides the routed experts."""
+    within: float = WITHIN
+    """Largest `Neighbour.distance`."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name in ("stages", "tensor", "experts"):
+            value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name}={value}: a whole number of at least 1 is wanted")
+        if not 0 < self.within < math.inf:
+            raise ConfigError(f"within={self.within:g}: a positive share is wanted, 0.1 for 10%")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +71,7 @@ class Neighbour:
     excess: Excess | None
     """Predicted loss above the laws' best, as a share of it; None without loss curves."""
     distance: float
-    """Largest relative deviation of d, M, M/N_a and N/N_a from the targets: the order without loss curves."""
+    """Largest relative deviation of M, N_a and N from their targets and of d from the design's: the order without loss curves."""
     throughput: float
     """Predicted change of the speed at which the budget C is spent (M times tokens a second), against the design, as a share."""
     backbone_changes: tuple[str, ...] = ()
@@ -89,18 +98,30 @@ class Neighbour:
         }
 
 
-def neighbours(design: Design, settings: Settings, limits: Limits, wish: Wish, most: int) -> list[Neighbour]:
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """What is listed, and how much is not."""
+
+    listed: tuple[Neighbour, ...] = ()
+    left_out: int = 0
+    """Candidates further off than `within`, but for the nearest of them where it is listed, as no other is."""
+    within: float = WITHIN
+
+
+def neighbours(design: Design, settings: Settings, limits: Limits, wish: Wish, most: int) -> Neighbours:
     """At most `most` candidates, by rising predicted loss; without loss curves by distance from the design's targets."""
     friendly = [(width, expert) for width in WIDTH_STEPS for expert in EXPERT_STEPS]
     own = [(settings.rules.hidden_size_step, settings.rules.moe_ffn_hidden_size_step)]
-    return _of_steps(design, settings, limits, wish, most, friendly) or _of_steps(
-        design, settings, limits, wish, most, own
-    )
+    found = _ranked(design, settings, limits, wish, friendly) or _ranked(design, settings, limits, wish, own)
+    near = [one for one in found if one.distance <= wish.within]
+    kept = near or sorted(found, key=lambda one: one.distance)[:1]
+    return Neighbours(listed=tuple(_chosen(kept, most)), left_out=len(found) - len(kept), within=wish.within)
 
 
-def _of_steps(
-    design: Design, settings: Settings, limits: Limits, wish: Wish, most: int, steps: list[tuple[int, int]]
+def _ranked(
+    design: Design, settings: Settings, limits: Limits, wish: Wish, steps: list[tuple[int, int]]
 ) -> list[Neighbour]:
+    """Every candidate of the steps, best first."""
     machine = Machine.of(settings.cluster, design.layout, design.backbone.seq_length)
     here = machine.seconds_per_token(design.backbone, design.architecture)
     found: dict[tuple[Architecture, Backbone], Neighbour] = {}
@@ -122,11 +143,10 @@ def _of_steps(
                 if made.architecture == design.architecture and not changes:
                     continue
                 found.setdefault((made.architecture, backbone), made)
-    ranked = sorted(
+    return sorted(
         found.values(),
         key=lambda one: (len(one.backbone_changes), one.excess.value if one.excess else one.distance, one.distance),
     )
-    return _chosen(ranked, most)
 
 
 def _chosen(ranked: list[Neighbour], most: int) -> list[Neighbour]:
@@ -153,12 +173,10 @@ def _backbones(backbone: Backbone, wish: Wish, cluster: Cluster) -> Iterator[tup
     if backbone.num_experts % expert:
         experts = [number for number in _around(backbone.num_experts, expert) if number >= backbone.top_k]
     for queries, number in product(heads, experts):
-        changes = ()
-        if queries != backbone.num_query_heads:
-            changes += (f"N_q {queries}",)  # type: ignore[assignment]
-        if number != backbone.num_experts:
-            changes += (f"N_e {number}",)  # type: ignore[assignment]
-        yield replace(backbone, num_query_heads=queries, num_kv_heads=queries // group, num_experts=number), changes
+        changes = [f"N_q {queries}"] if queries != backbone.num_query_heads else []
+        changes += [f"N_e {number}"] if number != backbone.num_experts else []
+        changed = replace(backbone, num_query_heads=queries, num_kv_heads=queries // group, num_experts=number)
+        yield changed, tuple(changes)
 
 
 def _around(number: int, step: int) -> list[int]:
@@ -224,6 +242,6 @@ def _neighbour(
         m_over_na=density,
         rules=rules,
         excess=design.model.of(backbone, counts, width),
-        distance=max(float(off), abs(width / design.optima["hidden_size"].value - 1)),
+        distance=max(float(off), abs(width / design.architecture.hidden_size - 1)),
         throughput=0.0,
     )

@@ -209,33 +209,27 @@ def _without_interval(relation: Relation) -> Relation:
 
 
 def _learning_rate() -> Law:
-    return Law(
-        id="learning_rate",
-        studies=("hyperparameters",),
-        title="Learning rate",
-        form="rate = k C^e (ours)",
-        unit="",
-        x="learning_rate",
-        x_label="learning rate",
-        per_budget=_budgets(LEARNING_RATE, "Table 4"),
-        relations=(_without_interval(_through("learning_rate", "learning rate", "", LEARNING_RATE)),),
-        flags=("the law is printed only in Figure 12: the line through Table 4 is ours",),
-        source=f"{ARXIV}, Table 4",
-    )
+    return _of_table_4("learning_rate", "learning_rate", "rate", "learning rate", "", LEARNING_RATE, "Table 4")
 
 
 def _batch_size() -> Law:
     tokens = tuple(float(batch * SEQ_LENGTH) for batch in BATCH_SEQUENCES)
+    why = "Table 4, sequences of 8192 tokens"
+    return _of_table_4("batch_size", "batch_tokens", "batch", "batch", "tokens", tokens, why)
+
+
+def _of_table_4(law_id: str, x: str, short: str, symbol: str, unit: str, values: Sequence[float], why: str) -> Law:
+    """A line of ours through a column of the paper's settings; `short`: its name in the law's form."""
     return Law(
-        id="batch_size",
+        id=law_id,
         studies=("hyperparameters",),
-        title="Batch size",
-        form="batch = k C^e (ours)",
-        unit="tokens",
-        x="batch_tokens",
-        x_label="batch, tokens",
-        per_budget=_budgets(tokens, "Table 4, sequences of 8192 tokens"),
-        relations=(_without_interval(_through("batch_tokens", "batch", "tokens", tokens)),),
+        title=law_id.replace("_", " ").capitalize(),
+        form=f"{short} = k C^e (ours)",
+        unit=unit,
+        x=x,
+        x_label=f"{symbol}, {unit}" if unit else symbol,
+        per_budget=_budgets(values, why),
+        relations=(_without_interval(_through(x, symbol, unit, values)),),
         flags=("the law is printed only in Figure 12: the line through Table 4 is ours",),
         source=f"{ARXIV}, Table 4",
     )

@@ -24,7 +24,7 @@ from harness.architecture import Backbone
 from harness.errors import ConfigError, InfeasibleError
 from harness.scales import Scale
 from harness.settings import Settings
-from harness.solver import Targets, feasible_widths, no_feasible_width, proxies_among
+from harness.solver import Targets, feasible_widths, no_feasible_width, proxy_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ def _width(
         widths = feasible_widths(backbone, targets, settings.rules)
         if not len(widths):
             raise far_from_laws(no_feasible_width(backbone, targets, settings.rules), compute, optima)
-        return float(proxies_among(widths, np.array([0, len(widths)]), settings.rules)[0]), widths
+        return float(proxy_of(widths, settings.rules)), widths
 
     value, widths = proxy(density.value)
     ends = [value]

@@ -80,6 +80,23 @@ class Design:
         return max(quantity.extrapolation for quantity in self.optima.values())
 
     @property
+    def built(self) -> dict[str, float]:
+        """What was built, by the names of `optima`."""
+        experiment, counts = self.experiment, self.experiment.counts
+        return {
+            "flops_per_token": float(counts.flops_per_token),
+            "tokens": float(experiment.tokens),
+            "m_over_na": counts.m_over_na,
+            "active_params": float(counts.active_params),
+            "n_over_na": counts.n_over_na,
+            "total_params": float(counts.total_params),
+            "hidden_size": float(self.architecture.hidden_size),
+            "num_layers": float(self.architecture.num_layers),
+            "learning_rate": experiment.training.learning_rate,
+            "batch_tokens": float(experiment.batch_tokens),
+        }
+
+    @property
     def real_flops(self) -> float:
         """Of the whole run, with the output layer, as Megatron counts them."""
         return float(self.experiment.counts.megatron_flops_per_token) * self.experiment.tokens

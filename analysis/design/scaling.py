@@ -25,23 +25,6 @@ PANELS = (
 """Of the figure."""
 
 
-def built(design: Design) -> dict[str, float]:
-    """What was built, by the names of `LABELS`."""
-    experiment, counts = design.experiment, design.experiment.counts
-    return {
-        "flops_per_token": float(counts.flops_per_token),
-        "tokens": float(experiment.tokens),
-        "m_over_na": counts.m_over_na,
-        "active_params": float(counts.active_params),
-        "n_over_na": counts.n_over_na,
-        "total_params": float(counts.total_params),
-        "hidden_size": float(design.architecture.hidden_size),
-        "num_layers": float(design.architecture.num_layers),
-        "learning_rate": experiment.training.learning_rate,
-        "batch_tokens": float(experiment.batch_tokens),
-    }
-
-
 def print_scaling(designs: Sequence[Design], where: str, console: Any) -> None:
     """A line a budget, within 80 columns."""
     from rich.table import Table
@@ -96,7 +79,7 @@ def table(designs: Sequence[Design]) -> str:
     columns = [f"{name}{suffix}" for name in LABELS for suffix in ("", "_low", "_high", "_built")]
     writer.writerow(["compute", "extrapolation", *columns, "real_flops"])
     for design in designs:
-        made = built(design)
+        made = design.built
         cells: list[float] = []
         for name in LABELS:
             quantity = design.optima[name]
@@ -121,7 +104,7 @@ def draw(designs: Sequence[Design], where: str) -> bytes:
             ends = ([quantity.low for quantity in quantities], [quantity.high for quantity in quantities])
             axis.plot(compute, [quantity.value for quantity in quantities], color=BLUE, label="by the laws")
             axis.fill_between(compute, *ends, color=BLUE, alpha=0.2, label="95% interval")
-            axis.plot(compute, [built(design)[name] for design in designs], "o", color=ORANGE, ms=4, label="built")
+            axis.plot(compute, [design.built[name] for design in designs], "o", color=ORANGE, ms=4, label="built")
             if name not in ("m_over_na", "n_over_na"):
                 axis.set_yscale("log")
                 (plain_log if name in ("hidden_size", "num_layers") else readable_log)(axis.yaxis)

@@ -1,13 +1,12 @@
 """A design for people: tables that fit 80 columns, and what each number rests on."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
-from analysis.design.constraints import FLAT_FROM, FLAT_TO
+from analysis.design.constraints import FLAT, FLAT_FROM, FLAT_TO, share
 from analysis.design.excess import Excess
-from analysis.design.neighbours import Neighbour
-from analysis.design.optimum import GIVEN, HELD, LAW, MEASURED, PAPER_MAX_N_OVER_NA, Quantity
+from analysis.design.neighbours import Neighbours
+from analysis.design.optimum import GIVEN, HELD, LAW, MEASURED, Quantity
 from analysis.design.result import Design
 from harness.cluster import Cluster
 from harness.quantities import duration, gigabytes, short
@@ -79,28 +78,17 @@ def _recommended(design: Design) -> Any:
     for name in ("by the laws", "95% interval", "built"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("from", no_wrap=True)
-    built = _built(design)
+    built = design.built
     for name, label in LABELS.items():
         quantity = design.optima[name]
-        table.add_row(label, _value(name, quantity.value), _interval(name, quantity), built[name], _origin(quantity))
+        table.add_row(
+            label,
+            _value(name, quantity.value),
+            _interval(name, quantity),
+            _value(name, built[name]),
+            _origin(quantity),
+        )
     return table
-
-
-def _built(design: Design) -> dict[str, str]:
-    experiment, counts = design.experiment, design.experiment.counts
-    numbers = {
-        "flops_per_token": counts.flops_per_token,
-        "tokens": experiment.tokens,
-        "m_over_na": counts.m_over_na,
-        "active_params": counts.active_params,
-        "n_over_na": counts.n_over_na,
-        "total_params": counts.total_params,
-        "hidden_size": design.architecture.hidden_size,
-        "num_layers": design.architecture.num_layers,
-        "learning_rate": experiment.training.learning_rate,
-        "batch_tokens": experiment.batch_tokens,
-    }
-    return {name: _value(name, float(value)) for name, value in numbers.items()}
 
 
 def _value(name: str, value: float) -> str:
@@ -170,17 +158,13 @@ def _loss(design: Design) -> str:
 
 def _bands(design: Design) -> str:
     """What the paper's bands say of the built architecture."""
-    share = (design.experiment.counts.n_over_na - 1) / (design.backbone.max_n_over_na - 1)
-    inside = all(
-        side * (share - (end - 1) / (PAPER_MAX_N_OVER_NA - 1)) >= 0 for side, end in ((1, FLAT_FROM), (-1, FLAT_TO))
-    )
+    inside = FLAT[0] <= share(design.experiment.counts.n_over_na, design.backbone.max_n_over_na) <= FLAT[1]
     expansion = f"N/N_a {'is inside' if inside else 'is outside'} the range of {FLAT_FROM:g} to {FLAT_TO:g}" + (
         ", over which it changes by less than 1% (F.4)" if inside else " for which F.4 states less than 1%"
     )
     return (
-        "By the definition of the paper's near-optimal bands it is at most 0.1% each where M/N_a and d lie "
-        "inside them, but their "
-        f"edges are printed only in figures; {expansion}."
+        "By the definition of the paper's near-optimal bands it is at most 0.1% each where M/N_a and d lie inside them, "
+        f"but their edges are printed only in figures; {expansion}."
     )
 
 
@@ -218,11 +202,11 @@ def _cost(design: Design, cluster: Cluster) -> str:
     )
 
 
-def print_neighbours(found: Sequence[Neighbour], design: Design, console: Any) -> None:
-    """The neighbours, cheapest in loss first."""
+def print_neighbours(found: Neighbours, design: Design, console: Any) -> None:
+    """The neighbours, cheapest in loss first, and how many are too far off to be listed."""
     from rich.table import Table
 
-    if not found:
+    if not found.listed:
         console.print("No hardware-friendly neighbour divides as wished and meets the targets within the rules.")
         return
     priced = design.excess is not None
@@ -230,10 +214,10 @@ def print_neighbours(found: Sequence[Neighbour], design: Design, console: Any) -
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("d", "d_m", "layers", "M/N_a", "N/N_a", "loss" if priced else "off by", "speed"):
         table.add_column(name, justify="right", no_wrap=True)
-    changed = any(one.backbone_changes for one in found)
+    changed = any(one.backbone_changes for one in found.listed)
     if changed:
         table.add_column("changed")
-    for one in found:
+    for one in found.listed:
         a = one.architecture
         cost = percent(one.excess) if one.excess else f"{one.distance:.1%}"
         cells = [
@@ -252,8 +236,8 @@ def print_neighbours(found: Sequence[Neighbour], design: Design, console: Any) -
             "loss: predicted above the laws' best, from the fitted curves; the interval does not hold doubts about the forms "
             "(docs/design.md). "
             if priced
-            else "off by: the largest deviation of d, M, M/N_a, N/N_a from the design's targets; what that costs in "
-            "loss is not known "
+            else "off by: the largest deviation of M, N_a, N from their targets and of d from the design's; what that "
+            "costs in loss is not known "
             "without loss curves: at most 0.1% each inside the paper's bands of M/N_a and d (edges unprinted), "
             "less than 1% for N/N_a "
             "from 18 to 25. "
@@ -261,3 +245,15 @@ def print_neighbours(found: Sequence[Neighbour], design: Design, console: Any) -
         + "speed: at which the budget is spent, against the design's architecture, by a roofline with tiles of 128 "
         "(nothing measured)." + (" What of the backbone is changed is not priced." if changed else ""),
     )
+    if sentence := _not_listed(found):
+        console.print(sentence)
+
+
+def _not_listed(found: Neighbours) -> str:
+    """How many neighbours are not listed for their distance."""
+    if found.listed[0].distance > found.within:
+        more = f", nor are {found.left_out} more" if found.left_out else ""
+        return f"This one, the nearest, is not within {100 * found.within:g}% of the targets{more} (within=)."
+    if not found.left_out:
+        return ""
+    return f"Left out: {found.left_out} that are more than {100 * found.within:g}% off the targets (within=)."

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness.files import open_to_append
+
 COLUMNS = {
     "lm loss": "lm_loss",
     "load_balancing_loss": "load_balancing_loss",
@@ -52,12 +54,7 @@ class MetricsWriter:
         self._row: dict[str, Any] = {}
         self._last = time.perf_counter()
         self._written = 0.0
-        self._file = None
-        if path is not None:
-            torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-            self._file = path.open("a", encoding="utf-8")
-            if torn:
-                self._file.write("\n")  # a crash cut the last line: keep it from swallowing the next
+        self._file = None if path is None else open_to_append(path)
 
     def add_scalar(self, name: str, value: Any, step: int) -> None:
         """Take one scalar of one step (Megatron's call)."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, RunError
-from harness.files import read_json, write_json
+from harness.files import open_to_append, read_json, write_json
 from harness.lease import Lease
 from harness.megatron.branching import COMPLETE, RECORD, Branching, branching, checkpoint_path
 from harness.megatron.environment import is_writer
@@ -215,15 +215,10 @@ class _Simulated:
         return self.loss + (self.first_loss - self.loss) * left**6
 
     def _metrics(self) -> Any:
-        """metrics.jsonl, open for appending; where it ends in a torn line, after an end of line."""
+        """metrics.jsonl, open for appending."""
         if self.lease is None:
             return contextlib.nullcontext()
-        path = self.run_directory.metrics_path
-        torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-        file = path.open("a", encoding="utf-8", buffering=1)
-        if torn:
-            file.write("\n")
-        return file
+        return open_to_append(self.run_directory.metrics_path, buffering=1)
 
     def _write_row(self, file: Any, step: int, loss: float) -> None:
         """A line with Megatron's columns; what nothing was computed for is null."""

@@ -121,6 +121,6 @@ def _device() -> str:
 
 
 def has_gpu() -> bool:
-    from launch.local import visible_gpus
+    from launch.machine import visible_gpus
 
     return bool(visible_gpus())

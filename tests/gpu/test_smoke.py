@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch.local import installed_kernels
+from launch.machine import installed_kernels
 from tests.gpu.smoke import has_gpu, losses_fall, on_cpu, on_gpu, report, train
 
 

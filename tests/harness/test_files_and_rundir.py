@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RunError
-from harness.files import read_json, read_json_lines, write_atomically, write_json
+from harness.files import open_to_append, read_json, read_json_lines, write_atomically, write_json
 from harness.lease import Lease
 from harness.rundir import RunDirectory
 from tests.conftest import tiny_experiment
@@ -33,6 +33,19 @@ def test_torn_files_read_as_absent(tmp_path):
     (tmp_path / "b.jsonl").write_text('{"step": 1}\n{"step": 2, "lm_lo')
     assert read_json(tmp_path / "a.json") is None
     assert read_json_lines(tmp_path / "b.jsonl") == [{"step": 1}]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(None, "new\n"), ("", "new\n"), ("old\n", "old\nnew\n"), ("old\n{torn", "old\n{torn\nnew\n"), ("é", "é\nnew\n")],
+)
+def test_a_line_after_a_torn_one_begins_anew(tmp_path, before, after):
+    path = tmp_path / "lines"
+    if before is not None:
+        path.write_text(before, encoding="utf-8")
+    with open_to_append(path) as file:
+        file.write("new\n")
+    assert path.read_text(encoding="utf-8") == after
 
 
 def test_a_run_directory_keeps_to_its_experiment(tmp_path):

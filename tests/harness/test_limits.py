@@ -91,6 +91,25 @@ def test_a_launch_above_the_limit_is_refused_with_the_bill_before_it(tmp_path):
     assert done.returncode == 2
 
 
+def test_simulated_runs_that_take_allocations_need_consent_as_trained_ones_do(tmp_path):
+    words = ["-m", "harness.sweep", "phase=1", "scale=3e20", f"root={tmp_path}", "train=simulated", "launch=slurm"]
+    done = command(*words, "cluster=slurm")
+    assert done.returncode == 2, done.stderr
+    assert (
+        "GPU-hours are above limit.gpu_hours=1,000 (by what training would take: simulated runs are given"
+        in done.stderr
+    )
+    assert not (tmp_path / "runs").exists()
+    again = command("-m", "launch.slurm", "sweep=phase1-3e20", f"root={tmp_path}", "cluster=slurm", "limit.gpu_hours=5")
+    assert again.returncode == 2, again.stderr
+    assert "are above limit.gpu_hours=5 (by what training would take" in again.stderr
+    assert not (tmp_path / "runs").exists()
+    # on this machine they take a core for a moment, and nobody is asked
+    here = command(*words[:-1], "launch=local", "scale=1e19", "name=here", "limit.gpu_hours=0")
+    assert here.returncode == 0, here.stderr
+    assert "36 of 36 runs done" in here.stdout
+
+
 def printed(rows, cluster) -> str:
     console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
     print_bill(rows, cluster, console)

@@ -151,7 +151,11 @@ def test_the_command(root):
     done = command("-m", "launch.status", "sweep=s", f"root={root.path}")
     assert done.returncode == 0, done.stderr
     assert re.search(r"sweep s: 36 runs\n1 done, 30 queued, 2 failed, 1 diverged, 2 lost", done.stdout)
-    document = json.loads(command("-m", "launch.status", f"root={root.path}", "--json").stdout)
+    text = command("-m", "launch.status", f"root={root.path}", "--json").stdout
+    document = json.loads(text)
+    runs = [run for sweep in document["sweeps"] for run in sweep["runs"]]
+    lines = [line for line in text.splitlines() if line.startswith('{"run_id"')]
+    assert [json.JSONDecoder().raw_decode(line)[0] for line in lines] == runs  # each on a line, for grep
     assert document["sweeps"][0]["states"]["lost"] == 2
     wrong = command("-m", "launch.status", "sweep=t", f"root={root.path}")
     assert wrong.returncode == 2
@@ -173,13 +177,17 @@ def test_words_are_made_ready_for_hydra(tmp_path):
         choose_sweeps(tmp_path, None)
 
 
-def test_a_queue_that_does_not_answer_is_told_and_hides_no_other(root, monkeypatch):
-    from launch.slurm import SlurmLauncher
+def test_status_imports_nothing_that_trains_or_plans():
+    heavy = ["launch.local", "launch.slurm", "harness.settings", "numpy"]
+    script = f"import sys, launch.status; print('IMPORTED', [name for name in {heavy} if name in sys.modules])"
+    assert "IMPORTED []" in command("-c", script).stdout
 
-    def no_answer(self, path):
+
+def test_a_queue_that_does_not_answer_is_told_and_hides_no_other(root, monkeypatch):
+    def no_answer(path):
         raise HarnessError("squeue gave no answer")
 
-    monkeypatch.setattr(SlurmLauncher, "poll", no_answer)
+    monkeypatch.setattr("launch.placed.poll", no_answer)
     assert poll_all(root.path) == Polled(seen={}, unknown=("squeue gave no answer",))
 
 

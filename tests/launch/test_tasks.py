@@ -19,7 +19,8 @@ from harness.settings import named_cluster
 from launch.batch import _ranges, clock
 from launch.journal import Journal, may_still_come, unsettled
 from launch.options import SlurmOptions, seconds_of
-from launch.slurm import _check_name, _runs_per_node
+from launch.slurm import _check_name
+from launch.slurmjobs import runs_per_node
 from launch.task import exit_code_of, fruitless_attempts, read_command, rendezvous
 from launch.tasks import (
     Array,
@@ -239,9 +240,9 @@ def test_how_many_runs_share_a_node(runs, gpus, whole, expected):
     slurm = SlurmOptions(runs_per_node=runs, whole_nodes=whole)
     if expected is None:
         with pytest.raises(ConfigError, match="has 8 GPUs"):
-            _runs_per_node(slurm, cluster)
+            runs_per_node(slurm, cluster)
     else:
-        assert _runs_per_node(slurm, cluster) == expected
+        assert runs_per_node(slurm, cluster) == expected
 
 
 def test_a_shape_s_array_limits_its_time_by_the_longest_run():

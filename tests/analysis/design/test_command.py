@@ -68,13 +68,15 @@ def test_neither_torch_nor_megatron_is_imported():
 
 
 def test_programs_get_json_and_the_options_plan_the_same_run(tmp_path):
-    done = design("compute=1e20", "neighbours=2", "--json", f"compare={MODELS / 'olmoe-1b-7b.json'}")
+    root = tmp_path / "with space"
+    done = design("compute=1e20", "neighbours=2", "--json", f"compare={MODELS / 'olmoe-1b-7b.json'}", f"root={root}")
     value = json.loads(done.stdout)
     assert len(value["neighbours"]) == 2
     assert value["compared"]["active_params"] == 1_073_741_824
-    planned = command("-m", "harness.sweep", *value["sweep_options"], f"root={tmp_path}")
+    planned = command("-m", "harness.sweep", *value["sweep_options"])
     assert planned.returncode == 0, planned.stderr
     assert value["run_id"] in planned.stdout
+    assert (root / "sweeps" / "design-1e20.csv").exists()  # where the design was called to
 
 
 def test_own_laws_price_neighbours_and_limits(call, tmp_path):
@@ -85,6 +87,15 @@ def test_own_laws_price_neighbours_and_limits(call, tmp_path):
     assert "limit: max_total_params=20G is below" in text
     assert "the limits cost +" in text
     assert "Hardware-friendly neighbours" in text
+
+
+def test_it_says_how_many_neighbours_are_too_far_off(call):
+    text = " ".join(call("compute=3.6e22")[1].split())
+    value = json.loads(call("compute=3.6e22", "json=true")[1])
+    assert value["neighbours_left_out"] > 0
+    assert f"Left out: {value['neighbours_left_out']} that are more than 10% off the targets" in text
+    assert max(one["distance"] for one in value["neighbours"]) <= 0.1
+    assert "This one, the nearest, is not within 0.01%" in " ".join(call("compute=3.6e22", "within=1e-4")[1].split())
 
 
 def test_several_budgets_make_a_table_and_a_figure(call, tmp_path):
@@ -105,9 +116,34 @@ def test_the_megatron_command_is_printed_alone():
     assert "/path/to/dataset stand" in done.stderr
 
 
-def test_gpu_hours_in_place_of_flops(call):
-    value = json.loads(call("gpu_hours=500", "neighbours=0", "json=true")[1])
-    assert value["resources"]["gpu_hours"] == pytest.approx(500, rel=0.03)
+@pytest.mark.parametrize("hours", [500, 16_000, 50_000])
+def test_gpu_hours_are_used_to_within_a_hundredth_and_never_exceeded(call, hours):
+    value = json.loads(call(f"gpu_hours={hours}", "neighbours=0", "json=true")[1])
+    assert 0.99 * hours <= value["resources"]["gpu_hours"] <= hours
+    assert not [note for note in value["notes"] if "gpu_hours" in note]
+    again = json.loads(call(f"compute={value['compute']!r}", "neighbours=0", "json=true")[1])
+    assert again["run_id"] == value["run_id"]  # the printed budget is the one that was tried
+
+
+def test_gpu_hours_that_no_design_uses_up_say_what_is_left_and_why(call):
+    words = ("neighbours=0", "json=true", "cluster.layout.gpus=64")
+    value = json.loads(call("gpu_hours=18000", *words)[1])
+    spent = value["resources"]["gpu_hours"]
+    assert spent < 0.99 * 18_000
+    assert value["notes"][0].startswith(f"gpu_hours=18000: {spent:,.6g} are used, {1 - spent / 18_000:.1%} are left")
+    beyond, hours = re.search(r"(\S+) FLOPs take (\S+)$", value["notes"][0]).groups()
+    there = json.loads(call(f"compute={beyond}", *words)[1])["resources"]["gpu_hours"]
+    assert there == pytest.approx(float(hours.replace(",", "")), rel=1e-5)
+    assert there > 18_000
+    assert "no layout of up to 512 GPUs" in json.loads(call("gpu_hours=50000", *words)[1])["notes"][0]
+
+
+def test_a_larger_budget_that_takes_fewer_hours_is_pointed_out(call):
+    value = json.loads(call("gpu_hours=28200", "neighbours=0", "json=true")[1])
+    larger, hours = re.match(r"compute=(\S+) trains 13% more FLOPs in (\S+) GPU-hours", value["notes"][0]).groups()
+    there = json.loads(call(f"compute={larger}", "neighbours=0", "json=true")[1])["resources"]["gpu_hours"]
+    assert there == pytest.approx(float(hours.replace(",", "")), rel=1e-5)
+    assert there < value["resources"]["gpu_hours"]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +159,11 @@ def test_gpu_hours_in_place_of_flops(call):
         (["compute=1e22", "m_over_na=5"], "M/N_a is always above 6"),
         (["compute=1e22", "n_over_na=40"], "N/N_a lies strictly between 1"),
         (["compute=1e22", "overtraining=2", "max_total_params=1e9"], "2.89 times the limit"),
+        (
+            ["gpu_hours=1380", "cluster=cpu"],
+            "gpu_hours=1380 is less than the smallest run takes on cluster cpu: 5.14e+03",
+        ),
+        (["gpu_hours=500", "m_over_na=5"], "gpu_hours=500: no budget from 4.453e+20 FLOPs down has a design"),
         (["compute=1e22", "json=maybe"], "json=maybe: true or false"),
         (["compute=1e20", "compare=none.json"], "it does not exist"),
     ],

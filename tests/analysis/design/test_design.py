@@ -101,7 +101,7 @@ def test_the_sweep_plans_the_same_run(words, limits):
 
 def test_a_neighbours_options_give_its_architecture():
     found = known()
-    for one in neighbours(found, settings(), Limits(), Wish(stages=2), 5):
+    for one in neighbours(found, settings(), Limits(), Wish(stages=2), 5).listed:
         described = one.describe()["sweep_rules"]
         moved = replace(found, aim=replace(found.aim, m_over_na=one.m_over_na),
                         experiment=replace(found.experiment, architecture=one.architecture))  # fmt: skip
@@ -112,7 +112,7 @@ def test_a_neighbours_options_give_its_architecture():
 
 def test_neighbours_are_hardware_friendly_divide_as_wished_and_are_ranked():
     found = known()
-    near = neighbours(found, settings(), Limits(), Wish(stages=4, tensor=8, experts=64), 8)
+    near = neighbours(found, settings(), Limits(), Wish(stages=4, tensor=8, experts=64), 8).listed
     assert near
     for one in near:
         assert one.architecture.hidden_size % 128 == 0
@@ -121,11 +121,40 @@ def test_neighbours_are_hardware_friendly_divide_as_wished_and_are_ranked():
         assert one.backbone.num_kv_heads % 8 == 0
         assert one.backbone.num_experts % 64 == 0
         assert one.backbone_changes  # 288 experts do not divide by 64
-    plain = neighbours(found, settings(), Limits(), Wish(), 8)
+    plain = neighbours(found, settings(), Limits(), Wish(), 8).listed
     values = [one.excess.value for one in plain]
     assert values == sorted(values)
     assert all(one.excess.low <= one.excess.value <= one.excess.high for one in plain)
     assert not any(one.backbone_changes for one in plain)
+
+
+def test_neighbours_far_off_the_targets_are_counted_and_not_listed():
+    found = published(3.6e22)
+    everything = neighbours(found, settings(), Limits(), Wish(within=10), 99)
+    assert everything.left_out == 0
+    far = [one for one in everything.listed if one.distance > 0.1]
+    assert far  # else this shows nothing
+    near = neighbours(found, settings(), Limits(), Wish(), 99)
+    assert near.left_out == len(far)
+    assert near.listed == tuple(one for one in everything.listed if one.distance <= 0.1)
+    for one in everything.listed:
+        off = [
+            one.counts.flops_per_token / found.targets.flops_per_token,
+            one.counts.active_params / found.targets.active_params,
+            one.counts.total_params / found.targets.total_params,
+            one.architecture.hidden_size / found.architecture.hidden_size,
+        ]
+        assert one.distance == pytest.approx(max(abs(ratio - 1) for ratio in off))
+
+
+def test_the_nearest_neighbour_is_listed_where_none_is_near():
+    found = published(3.6e22)
+    everything = neighbours(found, settings(), Limits(), Wish(within=10), 99).listed
+    alone = neighbours(found, settings(), Limits(), Wish(within=1e-4), 8)
+    assert [one.distance for one in alone.listed] == [min(one.distance for one in everything)]
+    assert alone.left_out == len(everything) - 1
+    with pytest.raises(ConfigError, match="within=-1"):
+        Wish(within=-1)
 
 
 def test_a_fixed_d_and_overtraining_fix_m():
