@@ -1,0 +1,112 @@
+"""What the laws leave possible at a budget: joint draws of each quantity's optimum and of how the loss rises around it.
+
+    chains = Chains(laws);  chains.at("m_over_na", 1e22, backbone).optimum          # shape (DRAWS,)
+
+Runs -> curve of every budget -> its optimum and stiffness -> both at another budget, drawn as one chain (`redraw`, `drift`). Each
+quantity is extrapolated in the coordinate in which it has no bounds: ln M, ln(M/N_a - 6), ln(z / (1 - z)) of the share z of
+N/N_a's way from 1 to its bound, ln d; stiffness k in ln k.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.design.drift import Allowance, predictions
+from analysis.design.redraw import SEED, Minima, RunNoise, redraw
+from analysis.laws.records import Array, Budget, LawsFile
+from harness.architecture import Backbone
+from harness.equations import MIN_M_OVER_NA
+
+DRAWS = 2000
+
+COMPONENTS = {
+    "flops_per_token": "classical",
+    "m_over_na": "m_over_na",
+    "n_over_na": "n_over_na",
+    "hidden_size": "hidden_size",
+}
+"""Quantity by quantity, the law whose curves price it."""
+
+OPTIMUM = Allowance(bias=0.1, common=0.05, drift=0.03)
+"""Of an optimum in its coordinate."""
+
+STIFFNESS = Allowance(bias=0.3, common=0.4, drift=0.03)
+"""Of ln k."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """One quantity at one budget; draw by draw what belongs together."""
+
+    optimum: Array
+    """Shape (draws,)."""
+    stiffness: Array
+    """k of relative loss = k g(x, optimum), shape (draws,)."""
+
+
+class Chains:
+    """The curves of a laws file, drawn anew."""
+
+    def __init__(self, laws: LawsFile, optimum: Allowance = OPTIMUM, stiffness: Allowance = STIFFNESS):
+        """`optimum`, `stiffness`: what is allowed for beyond noise."""
+        self.allowances = optimum, stiffness
+        noise = RunNoise(DRAWS)
+        self._found: dict[str, list[tuple[Budget, Minima, Minima | None]]] = {}
+        for name, law_id in COMPONENTS.items():
+            law = laws.law(law_id)
+            budgets = [one for one in law.per_budget if one.resolved and one.curve is not None] if law else []
+            drawn = [(budget, *redraw(budget, noise)) for budget in budgets]
+            self._found[name] = [one for one in drawn if np.isfinite(one[1].optimum).all() and (one[1].rise > 0).all()]
+
+    def at(self, name: str, compute: float, backbone: Backbone) -> Drawn | None:
+        """A quantity of `COMPONENTS` at `compute` FLOPs on `backbone`; None with fewer than two budgets with curves."""
+        found = self._found[name]
+        if len(found) < 2:
+            return None
+        # one stream a quantity, whatever is asked before; independent of the runs' noise
+        random = np.random.default_rng([SEED, list(COMPONENTS).index(name)])
+        log_budgets = np.log([budget.compute for budget, _, _ in found])
+        columns = []
+        for allowance, column in zip(self.allowances, (_optima(name, found), _stiffnesses(found)), strict=True):
+            values, drawn = column
+            columns.append(predictions(math.log(compute), log_budgets, values, drawn, allowance, random))
+        back = _coordinate(name, backbone.max_n_over_na)[1]
+        return Drawn(optimum=back(columns[0]), stiffness=np.exp(columns[1]))
+
+    def stiffness(self, name: str) -> float | None:
+        """k of the only budget with a curve; None without one."""
+        found = self._found[name]
+        return float(np.exp(_stiffnesses(found)[0][0])) if found else None
+
+
+def _optima(name: str, found: list[tuple[Budget, Minima, Minima | None]]) -> tuple[Array, Array]:
+    """Values (n,) and draws (draws, n) in the quantity's coordinate."""
+    values, drawn = [], []
+    for budget, fitted, again in found:
+        assert budget.curve is not None
+        forth, _ = _coordinate(name, budget.curve.constants.get("ceiling", math.inf))
+        values.append(float(forth(fitted.optimum)[0]))
+        drawn.append(np.full(DRAWS, values[-1]) if again is None else forth(again.optimum))
+    return np.array(values), np.stack(drawn, axis=1)
+
+
+def _stiffnesses(found: list[tuple[Budget, Minima, Minima | None]]) -> tuple[Array, Array]:
+    """Likewise ln k."""
+    values, drawn = [], []
+    for budget, fitted, again in found:
+        assert budget.curve is not None
+        least = math.log(float(budget.curve(float(fitted.optimum[0]))))
+        values.append(math.log(float(fitted.rise[0])) - least)
+        drawn.append(np.full(DRAWS, values[-1]) if again is None else np.log(again.rise) - least)
+    return np.array(values), np.stack(drawn, axis=1)
+
+
+def _coordinate(name: str, bound: float) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """To the coordinate without bounds, and back; `bound` is that of N/N_a."""
+    if name == "m_over_na":
+        return lambda x: np.log(x - MIN_M_OVER_NA), lambda y: MIN_M_OVER_NA + np.exp(y)
+    if name == "n_over_na":
+        return lambda x: np.log((x - 1) / (bound - x)), lambda y: 1 + (bound - 1) / (1 + np.exp(-y))
+    return np.log, np.exp
