@@ -29,11 +29,15 @@ COMPONENTS = {
 }
 """Quantity by quantity, the law whose curves price it."""
 
-OPTIMUM = Allowance(bias=0.1, common=0.05, drift=0.03)
+OPTIMUM = Allowance(bias=0.15, common=0.1, drift=0.05)
 """Of an optimum in its coordinate."""
 
-STIFFNESS = Allowance(bias=0.3, common=0.4, drift=0.03)
+STIFFNESS = Allowance(bias=0.3, common=0.4, drift=0.05)
 """Of ln k."""
+
+
+NORMAL_END = 1.959964
+"""Standard deviations from the middle of a normal distribution to the end of its central 95%."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,7 @@ class Chains:
         """`optimum`, `stiffness`: what is allowed for beyond noise."""
         self.allowances = optimum, stiffness
         noise = RunNoise(DRAWS)
+        self._drawn: dict[tuple[str, float, float], Drawn | None] = {}
         self._found: dict[str, list[tuple[Budget, Minima, Minima | None]]] = {}
         for name, law_id in COMPONENTS.items():
             law = laws.law(law_id)
@@ -62,6 +67,12 @@ class Chains:
 
     def at(self, name: str, compute: float, backbone: Backbone) -> Drawn | None:
         """A quantity of `COMPONENTS` at `compute` FLOPs on `backbone`; None with fewer than two budgets with curves."""
+        key = name, compute, backbone.max_n_over_na
+        if key not in self._drawn:
+            self._drawn[key] = self._at(name, compute, backbone.max_n_over_na)
+        return self._drawn[key]
+
+    def _at(self, name: str, compute: float, bound: float) -> Drawn | None:
         found = self._found[name]
         if len(found) < 2:
             return None
@@ -72,13 +83,24 @@ class Chains:
         for allowance, column in zip(self.allowances, (_optima(name, found), _stiffnesses(found)), strict=True):
             values, drawn = column
             columns.append(predictions(math.log(compute), log_budgets, values, drawn, allowance, random))
-        back = _coordinate(name, backbone.max_n_over_na)[1]
+        back = _coordinate(name, bound)[1]
         return Drawn(optimum=back(columns[0]), stiffness=np.exp(columns[1]))
 
     def stiffness(self, name: str) -> float | None:
         """k of the only budget with a curve; None without one."""
         found = self._found[name]
         return float(np.exp(_stiffnesses(found)[0][0])) if found else None
+
+
+def from_interval(name: str, value: float, low: float, high: float, bound: float) -> Array:
+    """Draws of a quantity that has an interval and no curves: normal to either side in its coordinate; shape (DRAWS,).
+
+    `bound`: of N/N_a.
+    """
+    forth, back = _coordinate(name, bound)
+    centre, ends = forth(np.array(value)), forth(np.array([low, high]))
+    way = np.random.default_rng([SEED, len(COMPONENTS) + list(COMPONENTS).index(name)]).standard_normal(DRAWS)
+    return back(centre + np.abs(ends[(way > 0).astype(int)] - centre) / NORMAL_END * way)
 
 
 def _optima(name: str, found: list[tuple[Budget, Minima, Minima | None]]) -> tuple[Array, Array]:

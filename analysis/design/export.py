@@ -145,6 +145,7 @@ def _quantity(quantity: Quantity) -> dict[str, Any]:
         "value": number(quantity.value),
         "low": number(quantity.low),
         "high": number(quantity.high),
+        "interval_without": list(quantity.without),
         "origin": quantity.origin,
         "basis": quantity.basis,
         "extrapolation": number(quantity.extrapolation),

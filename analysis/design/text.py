@@ -27,6 +27,11 @@ LABELS = {
 }
 """Rows of the table, in the order in which they follow from one another."""
 
+INTERVALS = (
+    "Intervals are 95%, drawn jointly from the runs' noise through curves and laws, with what is allowed for bent laws "
+    "(docs/design.md); of learning rate and batch they are the law's own, and hold neither."
+)
+
 SMALL = {"m_over_na", "n_over_na", "hidden_size", "num_layers"}
 
 UNPRICED = {"flops_per_token": "M", "m_over_na": "M/N_a", "n_over_na": "N/N_a", "hidden_size": "d"}
@@ -54,6 +59,8 @@ def print_design(design: Design, where: str, cluster: Cluster, console: Any) -> 
     line = console.print
     line(first_line(design, where))
     line(_recommended(design))
+    if silent := _left_out(design):
+        line(silent)
     line()
     line(_architecture(design))
     for sentence in design.aim.binding:
@@ -64,7 +71,7 @@ def print_design(design: Design, where: str, cluster: Cluster, console: Any) -> 
     line()
     line("What the numbers rest on", style="bold")
     line(_bases(design))
-    line("Intervals are 95%; those of N_a, N and L combine their parts as independent, in logarithms.")
+    line(INTERVALS)
     for note in design.notes:
         line(f"note: {note}")
     line()
@@ -114,7 +121,18 @@ def _value(name: str, value: float) -> str:
 
 
 def _interval(name: str, quantity: Quantity) -> str:
-    return f"{_value(name, quantity.low)} to {_value(name, quantity.high)}" if quantity.known else "not known"
+    mark = "*" if quantity.without else ""
+    return f"{_value(name, quantity.low)} to {_value(name, quantity.high)}{mark}" if quantity.known else "not known"
+
+
+def _left_out(design: Design) -> str:
+    """What the marked intervals leave out, in a line; empty where none does."""
+    by_part: dict[str, list[str]] = {}
+    for name, label in LABELS.items():
+        for part in design.optima[name].without:
+            by_part.setdefault(part, []).append(label.split(",")[0])
+    said = [f"that of {part} (in {', '.join(names)})" for part, names in by_part.items()]
+    return f"* leaves out an uncertainty that is not known: {' and '.join(said)}" if said else ""
 
 
 def _origin(quantity: Quantity) -> str:
@@ -249,7 +267,7 @@ def print_neighbours(found: Sequence[Neighbour], design: Design, console: Any) -
     console.print(table)
     console.print(
         (
-            "loss: predicted above the laws' best, from the fitted curves; the interval does not hold doubts about the forms "
+            "loss: predicted above the best one, from the fitted curves: the median, and 95% of what they leave possible "
             "(docs/design.md). "
             if priced
             else "off by: the largest deviation of d, M, M/N_a, N/N_a from the design's targets; what that costs in "
