@@ -29,7 +29,7 @@ COMPONENTS = {
 }
 """Quantity by quantity, the law whose curves price it."""
 
-OPTIMUM = Allowance(bias=0.15, common=0.1, drift=0.05)
+OPTIMUM = Allowance(bias=0.15, common=0.15, drift=0.05)
 """Of an optimum in its coordinate."""
 
 STIFFNESS = Allowance(bias=0.3, common=0.4, drift=0.05)

@@ -9,7 +9,7 @@ k g(x), with a shape g that the curve's form fixes once its minimum is known, an
     d                parabola                 g = (x / x* - 1)^2
 
 k and x* come as joint draws of what the data leave possible at the budget (`analysis.design.draws`), and the cost of an architecture
-is the sum of its parts draw by draw: the median is predicted, the central 95% are the interval. At the laws' own optimum that is not
+is the sum of its parts draw by draw: the median is predicted, the shortest interval of 95% given. At the laws' own optimum that is not
 0, since the true optimum is elsewhere. Published laws have no curves, so that nothing is predicted from them.
 """
 
@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 
 from analysis.design.draws import COMPONENTS, DRAWS, Chains
-from analysis.design.optimum import TAILS, Quantity
+from analysis.design.optimum import Quantity
 from analysis.design.redraw import SEED
 from analysis.laws.records import NAN, Array
 from harness.accounting import Counts
 from harness.architecture import Backbone
 from harness.equations import MIN_M_OVER_NA, Targets, width_intervals
+
+LEVEL = 0.95
 
 type Shape = Callable[[float, Array], Array]
 """g(x, x*) at draws of x*; infinite where no architecture can have x."""
@@ -45,8 +47,16 @@ class Excess:
         """Of draws, shape (draws,); `known`: whether they are draws of all that is uncertain."""
         if not np.isfinite(heights).all():
             return cls(value=math.inf, low=math.inf, high=math.inf)
-        low, high = (float(end) for end in np.quantile(heights, TAILS)) if known else (NAN, NAN)
+        low, high = _shortest(heights) if known else (NAN, NAN)
         return cls(value=float(np.median(heights)), low=low, high=high)
+
+
+def _shortest(draws: Array) -> tuple[float, float]:
+    """The shortest interval that holds 95%: of what cannot be below 0 and has a long tail, equal tails would cut off the likeliest."""
+    ordered = np.sort(draws)
+    inside = math.ceil(LEVEL * len(ordered))
+    first = int(np.argmin(ordered[inside - 1 :] - ordered[: len(ordered) - inside + 1]))
+    return float(ordered[first]), float(ordered[first + inside - 1])
 
 
 @dataclass(frozen=True, kw_only=True)
