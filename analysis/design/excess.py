@@ -8,9 +8,9 @@ k g(x), with a shape g that the curve's form fixes once its minimum is known, an
     N/N_a            a/(x - 1) + b/(B - x)    g = (x - x*)^2 / ((x - 1)(B - x)),  B the bound
     d                parabola                 g = (x / x* - 1)^2
 
-k and x* come as joint draws of what the data leave possible at the budget (`analysis.design.draws`), and the cost of an architecture
-is the sum of its parts draw by draw: the median is predicted, the shortest interval of 95% given. At the laws' own optimum that is not
-0, since the true optimum is elsewhere. Published laws have no curves, so that nothing is predicted from them.
+k and x* come as joint draws of what the data leave possible at the budget (`analysis.design.draws`), and the cost of an
+architecture is the sum of its parts draw by draw: their median, and the shortest interval that holds 95% of them. At the laws'
+own optimum that is not 0, since the true one is elsewhere. Published laws have no curves, so that nothing is predicted from them.
 """
 
 import math
@@ -52,7 +52,7 @@ class Excess:
 
 
 def _shortest(draws: Array) -> tuple[float, float]:
-    """The shortest interval that holds 95%: of what cannot be below 0 and has a long tail, equal tails would cut off the likeliest."""
+    """The shortest interval that holds 95%: what cannot be below 0 is likeliest there, and equal tails would cut that off."""
     ordered = np.sort(draws)
     inside = math.ceil(LEVEL * len(ordered))
     first = int(np.argmin(ordered[inside - 1 :] - ordered[: len(ordered) - inside + 1]))
@@ -120,12 +120,19 @@ class LossModel:
         self.elasticity: Array = np.clip(follows, 0.0, 1.0)
         """Of the best d in the least feasible width: 0 and 1 with a quarter of the draws each, anything between with half."""
 
-    def __call__(self, values: Mapping[str, float]) -> Excess | None:
-        """The sum over those of `values` that have a curve, d aside; None where none has."""
-        return self._sum(values, [])
+    def __call__(self, values: Mapping[str, float], base: Mapping[str, float] | None = None) -> Excess | None:
+        """The sum over those of `values` that have a curve, d aside; None where none has.
+
+        With `base`: how much more than those other values they lose, draw by draw, so that what both share cancels.
+        """
+        used = {name: penalty for name, penalty in self.penalties.items() if name in values and name != "hidden_size"}
+        parts = [penalty.heights(values[name]) for name, penalty in used.items()]
+        if base is not None:
+            parts += [-penalty.heights(base[name]) for name, penalty in used.items()]
+        return _total(parts, list(used.values()))
 
     def of(self, backbone: Backbone, counts: Counts, hidden_size: int) -> Excess | None:
-        """`__call__` of a built architecture, with its d.
+        """That of a built architecture, with its d.
 
         Whether the best d moves with the feasible widths where M, M/N_a or N/N_a are not those that the law of d holds at,
         no curve says (section 4.3 says that ranks hold at their median): draws have it move in proportion to the least
@@ -136,25 +143,27 @@ class LossModel:
             "m_over_na": counts.m_over_na,
             "n_over_na": counts.n_over_na,
         }
-        if (penalty := self.penalties.get("hidden_size")) is None:
+        if "hidden_size" not in self.penalties:
             return self(values)
         shift: Array | float = 1.0
         if self.least_width is not None:
             here = least_width(backbone, counts.flops_per_token, counts.active_params, counts.total_params)
             there = np.where(self.least_width > 0, self.least_width, here)
             shift = (here / there) ** self.elasticity if here > 0 else 1.0
-        return self._sum(values, [penalty.heights(float(hidden_size), shift)])
+        values["hidden_size"] = float(hidden_size)
+        used = list(self.penalties.items())
+        parts = [penalty.heights(values[name], shift if name == "hidden_size" else 1.0) for name, penalty in used]
+        return _total(parts, [penalty for _, penalty in used])
 
-    def _sum(self, values: Mapping[str, float], more: list[Array]) -> Excess | None:
-        names = [name for name in self.penalties if name in values and name != "hidden_size"]
-        heights = [self.penalties[name].heights(values[name]) for name in names] + more
-        if not heights:
-            return None
-        used = [self.penalties[name] for name in (*names, *(["hidden_size"] if more else []))]
-        total = heights[0]
-        for one in heights[1:]:
-            total = total + one
-        return Excess.of(total, known=all(penalty.known for penalty in used))
+
+def _total(parts: list[Array], used: list[Penalty]) -> Excess | None:
+    """The sum of draws of `parts`, which `used` gave; None of none."""
+    if not parts:
+        return None
+    total = parts[0]
+    for one in parts[1:]:
+        total = total + one
+    return Excess.of(total, known=all(penalty.known for penalty in used))
 
 
 def _draws_of(quantity: Quantity) -> Array:
@@ -174,9 +183,7 @@ def _shape(name: str, backbone: Backbone) -> Shape:
     shapes: dict[str, Shape] = {
         "flops_per_token": lambda x, best: np.log(x / best) ** 2,
         "m_over_na": lambda x, best: (x - best) ** 2 / (x - MIN_M_OVER_NA) if x > MIN_M_OVER_NA else best * math.inf,
-        "n_over_na": lambda x, best: (
-            (x - best) ** 2 / ((x - 1) * (bound - x)) if 1 < x < bound else best * math.inf
-        ),
+        "n_over_na": lambda x, best: (x - best) ** 2 / ((x - 1) * (bound - x)) if 1 < x < bound else best * math.inf,
         "hidden_size": lambda x, best: (x / best - 1) ** 2,
     }
     return shapes[name]

@@ -60,7 +60,7 @@ class Neighbour:
     rules: Rules
     """Steps that it was rounded with."""
     excess: Excess | None
-    """Predicted loss above the laws' best, as a share of it; None without loss curves."""
+    """Predicted loss above the least possible, as a share of it; None without loss curves."""
     distance: float
     """Largest relative deviation of d, M, M/N_a and N/N_a from the targets: the order without loss curves."""
     throughput: float

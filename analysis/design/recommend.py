@@ -7,7 +7,6 @@ import numpy as np
 
 from analysis.design.draws import DRAWS, Chains, from_interval
 from analysis.design.optimum import (
-    DERIVED,
     GIVEN,
     RULE,
     Quantity,
@@ -87,9 +86,7 @@ def optima_at(
     found |= {
         "tokens": derived(lambda m: compute / m, {"M": size}, "C / M"),
         "active_params": derived(lambda m, ratio: m / ratio, parts, "M / (M/N_a)"),
-        "total_params": derived(
-            lambda m, ratio, times: m / ratio * times, parts | {"N/N_a": expansion}, "N_a (N/N_a)"
-        ),
+        "total_params": derived(lambda m, ratio, times: m / ratio * times, parts | {"N/N_a": expansion}, "N_a (N/N_a)"),
         "num_layers": derived(lambda m, ratio: m * (1 - 6 / ratio) / score, parts, "(M - 6 N_a) / (6 S N_q d_qkv)"),
         "learning_rate": rate or Quantity(value=base.learning_rate, origin=RULE, basis=rule),
         "batch_tokens": batch

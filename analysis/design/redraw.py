@@ -65,7 +65,9 @@ def redraw(budget: Budget, noise: RunNoise) -> tuple[Minima, Minima | None]:
     scale = np.abs(columns).max(axis=0)
     answer = np.linalg.pinv(columns / scale)[used] / scale[used, None]  # (p, runs)
     dof = budget.noise.degrees_of_freedom
-    spread = budget.noise.sd * np.sqrt(dof / noise.random.chisquare(dof, noise.draws))  # the noise is itself an estimate
+    spread = budget.noise.sd * np.sqrt(
+        dof / noise.random.chisquare(dof, noise.draws)
+    )  # the noise is itself an estimate
     moved = spread[:, None] * (noise(points.run_ids) @ answer.T)
     moved[:, ~_sloped(curve.kind)] = 0.0  # the least loss's own noise moves neither optimum nor stiffness
     drawn = closed(fitted + moved, curve.constants)

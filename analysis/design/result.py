@@ -16,7 +16,7 @@ from analysis.design.build import Built, build_within
 from analysis.design.constraints import Aim, Limits
 from analysis.design.draws import Chains
 from analysis.design.excess import Excess, LossModel
-from analysis.design.optimum import DERIVED, Quantity, read_off
+from analysis.design.optimum import DERIVED, Quantity
 from analysis.design.recommend import Fixed, far_from_laws, optima_at, own_optima
 from analysis.design.width_law import WidthLaw, difference, width_law
 from analysis.laws.records import LawsFile
@@ -51,9 +51,9 @@ class Design:
     widths: np.ndarray
     """Feasible widths, shape (n,)."""
     excess: Excess | None
-    """Predicted loss of the built architecture above the laws' best, as a share; None without loss curves."""
+    """Predicted loss of the built architecture above the least one, as a share; None without loss curves."""
     cost_of_limits: Excess | None
-    """Predicted loss above the laws' best of the targets that the limits moved; None where none binds, or without loss curves."""
+    """Predicted loss of the targets that limits moved, above that of the laws' own; None where none binds, or without curves."""
     model: LossModel
     layout: Layout | None
     estimate: Estimate | None
@@ -157,7 +157,9 @@ def design(
         experiment=experiment,
         scale=scale,
         widths=built.widths,
-        cost_of_limits=model(aim.values()) if aim.binding else None,
+        cost_of_limits=model(aim.values(), {name: optima[name].value for name in aim.values()})
+        if aim.binding
+        else None,
         excess=model.of(backbone, counts, built.architecture.hidden_size),
         model=model,
         layout=placed,

@@ -179,11 +179,11 @@ def _architecture(design: Design) -> str:
 def _loss(design: Design) -> str:
     """The predicted excess, or what the band's definition says without curves."""
     if design.excess is None:
-        said = "Predicted loss above the laws' best: not known, as these laws have no loss curves."
+        said = "Predicted loss above the least possible: not known, as these laws have no loss curves."
         return f"{said} {_bands(design)}" if design.published else said
     missing = [UNPRICED[name] for name in design.model.missing]
     without = f" (without {' and '.join(missing)}, which have no curve)" if missing else ""
-    return f"Predicted loss above the laws' best: {percent(design.excess)}{without}"
+    return f"Predicted loss above the least possible: {percent(design.excess)}{without}"
 
 
 def _bands(design: Design) -> str:
@@ -267,7 +267,7 @@ def print_neighbours(found: Sequence[Neighbour], design: Design, console: Any) -
     console.print(table)
     console.print(
         (
-            "loss: predicted above the best one, from the fitted curves: the median, and 95% of what they leave possible "
+            "loss: predicted above the least possible, from the fitted curves: the median, and 95% of what they leave open "
             "(docs/design.md). "
             if priced
             else "off by: the largest deviation of d, M, M/N_a, N/N_a from the design's targets; what that costs in "

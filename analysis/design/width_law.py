@@ -48,7 +48,9 @@ def width_law(
     recorded = "target_n_over_na" in nearest.held
     if not recorded and (stated := _stated(settings, compute)) is not None:
         found["n_over_na"] = Quantity(value=stated, origin=HELD, basis="the settings of phase 2")
-    return WidthLaw(holds_at=found, recorded=recorded) if 1 < found["n_over_na"].value < backbone.max_n_over_na else None
+    return (
+        WidthLaw(holds_at=found, recorded=recorded) if 1 < found["n_over_na"].value < backbone.max_n_over_na else None
+    )
 
 
 def difference(law: WidthLaw, m_over_na: float, n_over_na: float) -> str | None:

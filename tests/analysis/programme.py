@@ -26,7 +26,9 @@ def programme(
     for study in studies:
         scale = "1e18" if study == "rank" else "all"
         seeds = ["seeds=3"] if study in ("classical", "1") else []
-        config = compose("sweep", [f"phase={study}", f"scale={scale}", "train=simulated", f"truth={truth}", *seeds, *words])
+        config = compose(
+            "sweep", [f"phase={study}", f"scale={scale}", "train=simulated", f"truth={truth}", *seeds, *words]
+        )
         simulation = job_options(config).simulation
         assert simulation is not None
         known = simulation.truth
