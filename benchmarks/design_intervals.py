@@ -1,4 +1,4 @@
-"""How often the intervals of a design hold, on known truths: ``python benchmarks/design_intervals.py [--repetitions 30] [truth]``.
+"""How often the intervals of a design hold, on known truths: ``python benchmarks/design_intervals.py [truth ...]``.
 
 Each repetition draws the noise of all runs of the paper's programme anew and fits the laws. At each budget the exact losses of a
 design's neighbours are held against their predicted intervals, and the truth's optima against those of the table. What is
@@ -209,14 +209,15 @@ def count(name: str, repetitions: int, budgets: tuple[float, ...] = BUDGETS, fir
                     held[compute][one].append(found.optima[one].low <= value <= found.optima[one].high)
     rows = []
     for compute in budgets:
-        values = np.array([row for row in priced[compute] if math.isfinite(row[0])] or [[math.nan] * 4])
+        known = [row for row in priced[compute] if math.isfinite(row[0])]
+        values = np.array(known or [(math.nan,) * 4])
         low, middle, high, true = np.median(values, axis=0)
         rows.append(
             {
                 "budget": compute,
                 "no design": refused[compute],
-                "neighbours": int(np.isfinite(values[:, 0]).sum()),
-                "no interval": sum(not math.isfinite(row[0]) for row in priced[compute]),
+                "neighbours": len(known),
+                "no interval": len(priced[compute]) - len(known),
                 "below": int((values[:, 3] < values[:, 0]).sum()),
                 "above": int((values[:, 3] > values[:, 2]).sum()),
                 "low %": 100 * low,

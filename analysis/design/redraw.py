@@ -61,15 +61,17 @@ def redraw(budget: Budget, noise: RunNoise) -> tuple[Minima, Minima | None]:
     points = budget.points
     if budget.noise is None or len(points.x) != len(points) or len(points) <= len(names):
         return found, None
-    columns, used = _design(points, basis(np.array(points.x), curve.constants), len(names))
+    columns = _with_slices(points, basis(np.array(points.x), curve.constants))
     scale = np.abs(columns).max(axis=0)
-    answer = np.linalg.pinv(columns / scale)[used] / scale[used, None]  # (p, runs)
+    answer = (np.linalg.pinv(columns / scale) / scale[:, None])[: len(names)]  # (p, runs)
+    answer[[name in INTERCEPTS for name in names]] = (
+        0.0  # the least loss's own noise moves neither optimum nor stiffness
+    )
     dof = budget.noise.degrees_of_freedom
     spread = budget.noise.sd * np.sqrt(
         dof / noise.random.chisquare(dof, noise.draws)
     )  # the noise is itself an estimate
     moved = spread[:, None] * (noise(points.run_ids) @ answer.T)
-    moved[:, ~_sloped(curve.kind)] = 0.0  # the least loss's own noise moves neither optimum nor stiffness
     drawn = closed(fitted + moved, curve.constants)
     good = np.flatnonzero(np.isfinite(drawn.optimum) & np.isfinite(drawn.rise))
     if not len(good):
@@ -80,18 +82,11 @@ def redraw(budget: Budget, noise: RunNoise) -> tuple[Minima, Minima | None]:
     return found, Minima(optimum=drawn.optimum[kept], rise=drawn.rise[kept])
 
 
-def _design(points: Points, shape: Array, wanted: int) -> tuple[Array, Array]:
-    """Columns of the linear fit, and which of them are the curve's own coefficients: slices add an intercept each."""
+def _with_slices(points: Points, shape: Array) -> Array:
+    """Columns of the linear fit, the curve's own first: slices add an intercept each, less the one that the curve has."""
     labels = sorted(set(points.group))
-    if len(labels) < 2:
-        return shape, np.arange(wanted)
     own = np.array([[label == one for one in labels[1:]] for label in points.group], dtype=float)
-    return np.hstack([shape, own]), np.arange(wanted)
-
-
-def _sloped(kind: str) -> Array:
-    """Which coefficients are not an intercept."""
-    return np.array([name not in ("c0", "c") for name in CURVE_COEFFICIENTS[kind]])
+    return np.hstack([shape, own]) if len(labels) > 1 else shape
 
 
 def _powers(u: Array) -> Array:
@@ -130,6 +125,9 @@ CURVE_COEFFICIENTS = {
     "two_poles": ("a", "b", "c"),
 }
 """Names in a record, in the order of the basis."""
+
+INTERCEPTS = ("c0", "c")
+"""Of those, the ones that move a curve as a whole."""
 
 FORMS: dict[str, tuple[Callable[[Array, dict[str, float]], Array], Closed]] = {
     "parabola": (lambda x, k: _powers(x - k["x0"]), _parabola),
