@@ -88,10 +88,6 @@ SEEN: dict[str, tuple[str, tuple[str, ...]]] = {
             hidden_size_stiffness="{value:0.08,at:1e18,exponent:0}",
         ),
     ),
-}
-"""By name: the truth of configs/truth, and what of it is changed."""
-
-UNSEEN: dict[str, tuple[str, tuple[str, ...]]] = {
     "loose": (  # more noise, flatter ratios, another law of d, which hardly follows
         "holistic",
         _constants(
@@ -117,6 +113,36 @@ UNSEEN: dict[str, tuple[str, tuple[str, ...]]] = {
             hidden_size_optimum="{value:530,at:1e18,exponent:0.215}",
             hidden_size_elasticity="0.8",
             hidden_size_stiffness="{value:0.12,at:1e18,exponent:-0.05}",
+        ),
+    ),
+}
+"""By name: the truth of configs/truth, and what of it is changed."""
+
+UNSEEN: dict[str, tuple[str, tuple[str, ...]]] = {
+    "bent": (  # M/N_a and N/N_a bend beyond the budgets, other exponents
+        "holistic",
+        _constants(
+            noise="0.0012",
+            reducible="{value:0.85,at:1e18,exponent:-0.1}",
+            flops_per_token_optimum="{value:0.0330,at:1,exponent:0.55}",
+            m_over_na_optimum="[[1e18,10],[1e19,9.2],[3e20,7.8],[1e22,7.6],[1e24,7.2]]",
+            m_over_na_stiffness="{value:0.012,at:1e18,exponent:-0.15}",
+            n_over_na_optimum="[[1e18,21],[1e20,20.5],[1e24,23]]",
+            hidden_size_optimum="{value:520,at:1e18,exponent:0.23}",
+            hidden_size_elasticity="0.6",
+            hidden_size_stiffness="{value:0.2,at:1e18,exponent:-0.12}",
+        ),
+    ),
+    "gentle": (  # M/N_a falls slowly, N/N_a starts lower, d follows nearly in proportion
+        "holistic",
+        _constants(
+            flops_per_token_optimum="{value:0.0792,at:1,exponent:0.53}",
+            m_over_na_optimum="[[1e18,9.5],[3e20,8.5],[1e24,7.5]]",
+            m_over_na_stiffness="{value:0.02,at:1e18,exponent:-0.3}",
+            n_over_na_optimum="[[1e18,17],[3e20,21],[1e24,22]]",
+            hidden_size_optimum="{value:505,at:1e18,exponent:0.228}",
+            hidden_size_elasticity="0.9",
+            hidden_size_stiffness="{value:0.13,at:1e18,exponent:-0.08}",
         ),
     ),
 }

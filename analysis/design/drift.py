@@ -5,8 +5,9 @@
 value(u) = line + W(u) at u = ln C, with W an integrated Wiener process: the slope wanders, so that the doubt grows with the power
 3/2 of the way beyond the last budget. A budget's value errs by its runs' noise, which is known, and by what the study itself
 does to it (its sizes and shapes differ in more than the quantity that is looked at), which is not. How far the slope wanders
-and how large that bias is, the scatter of the budgets says in part: both are averaged over by their restricted likelihood,
-from a half-normal prior, whose scale is the allowance. This is kriging with a linear trend (Wahba 1978; Cressie 1993, 3.4).
+and how large that bias is, the scatter of the budgets says in part: both are averaged over by their restricted likelihood
+and a half-normal prior, whose scale is the allowance; of the slope's, half is always taken. This is kriging with a linear
+trend (Wahba 1978; Cressie 1993, section 3.4).
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from analysis.laws.records import Array
 
 STEPS = np.array([0.02, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.3, 1.7, 2.2, 3.0])
 
-SCALES = np.stack([one.ravel() for one in np.meshgrid(STEPS, STEPS)], axis=1)
+LEAST_DRIFT = 0.5
+"""No law is quite straight: budgets that seem to be on a line do not take all of the allowance away."""
+
+SCALES = np.stack([one.ravel() for one in np.meshgrid(STEPS, STEPS[STEPS >= LEAST_DRIFT])], axis=1)
 """Pairs of bias and drift that are averaged over, in units of the allowance; shape (scales, 2)."""
 
 PRIOR = np.prod(np.exp(-0.5 * SCALES**2) * np.gradient(STEPS)[np.searchsorted(STEPS, SCALES)], axis=1)
