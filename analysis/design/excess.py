@@ -50,6 +50,10 @@ class Excess:
         low, high = _shortest(heights) if known else (NAN, NAN)
         return cls(value=float(np.median(heights)), low=low, high=high)
 
+    def describe(self) -> dict[str, float | None]:
+        """As JSON values; what is unknown or infinite is None."""
+        return {name: value if math.isfinite(value) else None for name, value in vars(self).items()}
+
 
 def _shortest(draws: Array) -> tuple[float, float]:
     """The shortest interval that holds 95%: what cannot be below 0 is likeliest there, and equal tails would cut that off."""
@@ -81,6 +85,15 @@ class Penalty:
     def __call__(self, x: float) -> Excess:
         """The excess at `x`; infinite outside the quantity's bounds."""
         return Excess.of(self.heights(x), known=self.known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Priced:
+    """What counts of a built architecture."""
+
+    backbone: Backbone
+    counts: Counts
+    hidden_size: int
 
 
 class LossModel:
@@ -131,29 +144,35 @@ class LossModel:
             parts += [-penalty.heights(base[name]) for name, penalty in used.items()]
         return _total(parts, list(used.values()))
 
-    def of(self, backbone: Backbone, counts: Counts, hidden_size: int) -> Excess | None:
-        """That of a built architecture, with its d.
+    def of(self, built: Priced, base: Priced | None = None) -> Excess | None:
+        """That of a built architecture, with its d; with `base`: how much more than that one it loses, draw by draw.
 
         Whether the best d moves with the feasible widths where M, M/N_a or N/N_a are not those that the law of d holds at,
         no curve says (section 4.3 says that ranks hold at their median): draws have it move in proportion to the least
         one, not at all, or by something between.
         """
+        parts = self._parts(built)
+        if base is not None:
+            parts += [-one for one in self._parts(base)]
+        return _total(parts, list(self.penalties.values()))
+
+    def _parts(self, built: Priced) -> list[Array]:
+        backbone, counts = built.backbone, built.counts
         values = {
             "flops_per_token": float(counts.flops_per_token),
             "m_over_na": counts.m_over_na,
             "n_over_na": counts.n_over_na,
+            "hidden_size": float(built.hidden_size),
         }
-        if "hidden_size" not in self.penalties:
-            return self(values)
         shift: Array | float = 1.0
         if self.least_width is not None:
             here = least_width(backbone, counts.flops_per_token, counts.active_params, counts.total_params)
             there = np.where(self.least_width > 0, self.least_width, here)
             shift = (here / there) ** self.elasticity if here > 0 else 1.0
-        values["hidden_size"] = float(hidden_size)
-        used = list(self.penalties.items())
-        parts = [penalty.heights(values[name], shift if name == "hidden_size" else 1.0) for name, penalty in used]
-        return _total(parts, [penalty for _, penalty in used])
+        return [
+            penalty.heights(values[name], shift if name == "hidden_size" else 1.0)
+            for name, penalty in self.penalties.items()
+        ]
 
 
 def _total(parts: list[Array], used: list[Penalty]) -> Excess | None:

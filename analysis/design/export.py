@@ -152,9 +152,9 @@ def _quantity(quantity: Quantity) -> dict[str, Any]:
     }
 
 
-def excess(found: Excess | None) -> dict[str, Any] | None:
+def excess(found: Excess | None) -> dict[str, float | None] | None:
     """An excess loss as JSON values."""
-    return None if found is None else {name: number(value) for name, value in asdict(found).items()}
+    return None if found is None else found.describe()
 
 
 def number(value: float) -> float | None:

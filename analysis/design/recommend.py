@@ -36,7 +36,7 @@ class Fixed:
     hidden_size: int | None = None
 
 
-PROXIES = 200
+PROXIES = 100
 """Draws that the interval of a proxy is taken from: each costs a solution over all widths."""
 
 NEAR = 1.5
@@ -138,11 +138,14 @@ def _width(
 
 
 def _proxies(settings: Settings, backbone: Backbone, *drawn: float | Array) -> Array:
-    """The proxies at some draws of M, M/N_a and N/N_a, where a width is feasible; shape (n,)."""
+    """The proxies at some draws of M, M/N_a and N/N_a, where a width is feasible; shape (n,), 0 where they reach too far."""
     flops, density, expansion = (np.broadcast_to(one, (DRAWS,))[:PROXIES] for one in drawn)
     active = flops / density
     targets = Targets(flops_per_token=flops, active_params=active, total_params=active * expansion)  # type: ignore[arg-type]
-    found = proxies_among(*feasible_widths_of(backbone, targets, settings.rules), settings.rules)
+    try:
+        found = proxies_among(*feasible_widths_of(backbone, targets, settings.rules), settings.rules)
+    except InfeasibleError:  # more widths than are ever tried: the draws say nothing of d
+        return np.empty(0)
     return found[found > 0].astype(float)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from analysis.design.build import Built, build_within
 from analysis.design.constraints import Aim, Limits
 from analysis.design.draws import Chains
-from analysis.design.excess import Excess, LossModel
+from analysis.design.excess import Excess, LossModel, Priced
 from analysis.design.optimum import DERIVED, Quantity
 from analysis.design.recommend import Fixed, far_from_laws, optima_at, own_optima
 from analysis.design.width_law import WidthLaw, difference, width_law
@@ -160,7 +160,7 @@ def design(
         cost_of_limits=model(aim.values(), {name: optima[name].value for name in aim.values()})
         if aim.binding
         else None,
-        excess=model.of(backbone, counts, built.architecture.hidden_size),
+        excess=model.of(Priced(backbone=backbone, counts=counts, hidden_size=built.architecture.hidden_size)),
         model=model,
         layout=placed,
         estimate=price,

@@ -58,15 +58,19 @@ def difference(law: WidthLaw, m_over_na: float, n_over_na: float) -> str | None:
     said = []
     pairs = (("N/N_a", "n_over_na", n_over_na, 1.0), ("M/N_a", "m_over_na", m_over_na, 6.0))
     for symbol, name, here, floor in pairs:
-        there = law.holds_at[name]
-        if abs((here - floor) / (there.value - floor) - 1) > NEAR:
-            said.append(f"{symbol} = {there.value:.4g}, here it is {here:.4g} ({here / there.value - 1:+.1%})")
+        there = law.holds_at[name].value
+        if abs((here - floor) / (there - floor) - 1) > NEAR:
+            guess = (
+                ""
+                if law.recorded or name != "n_over_na"
+                else " (by the settings of phase 2: laws.json does not say, refit it)"
+            )
+            said.append(f"at {symbol} = {there:.4g}{guess}, here it is {here:.4g} ({here / there - 1:+.1%})")
     if not said:
         return None
-    source = "" if law.recorded else " (by the settings of phase 2: laws.json does not say, refit it)"
     return (
-        f"the law of d was found at {', and at '.join(said)}{source}: whether d moves with the feasible widths no curve says, "
-        "and the predicted loss allows for both"
+        f"the law of d holds {', and '.join(said)}: whether d moves with the feasible widths no curve says, and the predicted "
+        "loss allows for both"
     )
 
 

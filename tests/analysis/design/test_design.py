@@ -177,6 +177,9 @@ def test_neighbours_are_hardware_friendly_divide_as_wished_and_are_ranked():
     assert values == sorted(values)
     assert all(one.excess.low <= one.excess.value <= one.excess.high for one in plain)
     assert not any(one.backbone_changes for one in plain)
+    assert all(one.change.low <= one.change.value <= one.change.high for one in plain)
+    near = min(plain, key=lambda one: abs(one.architecture.hidden_size - found.architecture.hidden_size))
+    assert near.change.high - near.change.low < (near.excess.high - near.excess.low) / 2  # what both share cancels
 
 
 def test_a_fixed_d_and_overtraining_fix_m():
@@ -269,6 +272,19 @@ def test_budgets_far_outside_are_allowed(compute):
 def test_an_infeasible_width_names_the_nearest():
     with pytest.raises(InfeasibleError, match=r"hidden_size=30000 is not feasible.*nearest is"):
         published(fixed=Fixed(hidden_size=30000))
+
+
+def test_laws_of_one_budget_predict_without_an_interval_and_are_still_json():
+    laws = known_laws()
+    alone = replace(
+        laws,
+        laws=tuple(replace(one, per_budget=one.per_budget[1:2]) if one.id == "n_over_na" else one for one in laws.laws),
+    )
+    found = design(settings(), alone, "known", 1e21)
+    near = neighbours(found, settings(), Limits(), Wish(), 3)
+    value = document(found, near, where="w", kept=[], job=settings().job)
+    assert json.loads(json.dumps(value, allow_nan=False))["predicted_excess_loss"]["high"] is None
+    assert value["neighbours"][0]["predicted_excess_loss"]["value"] > 0
 
 
 def test_the_document_is_json_and_has_the_flags():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.design.draws import DRAWS, Chains
-from analysis.design.excess import Excess, LossModel
+from analysis.design.excess import Excess, LossModel, Priced
 from analysis.design.optimum import LAW, Quantity, with_draws
 from harness.accounting import count
 from harness.architecture import Architecture, Backbone
@@ -101,6 +101,7 @@ def test_the_best_d_may_move_with_the_feasible_widths_or_not():
         hidden_size=2048, num_dense_layers=4, num_moe_layers=16, ffn_hidden_size=6144, moe_ffn_hidden_size=768
     )
     counts = count(PAPER, architecture)
+    built = Priced(backbone=PAPER, counts=counts, hidden_size=2048)
     here = {"flops_per_token": counts.flops_per_token, "m_over_na": counts.m_over_na}
     quantities = {
         name: Quantity(value=float(value), origin=LAW, basis="")
@@ -108,12 +109,12 @@ def test_the_best_d_may_move_with_the_feasible_widths_or_not():
     }
     optima = {"hidden_size": with_draws(Quantity(value=2048.0, origin=LAW, basis=""), np.full(DRAWS, 2048.0))}
     same = LossModel(CHAINS, PAPER, 1e21, optima, quantities)
-    assert same.of(PAPER, counts, 2048).high == pytest.approx(0, abs=1e-12)
-    assert LossModel(CHAINS, PAPER, 1e21, optima).of(PAPER, counts, 2048).high == pytest.approx(0, abs=1e-12)
+    assert same.of(built).high == pytest.approx(0, abs=1e-12)
+    assert LossModel(CHAINS, PAPER, 1e21, optima).of(built).high == pytest.approx(0, abs=1e-12)
     denser = quantities | {"n_over_na": Quantity(value=counts.n_over_na * 0.95, origin=LAW, basis="")}
     other = LossModel(CHAINS, PAPER, 1e21, optima, denser)
     moved = float(same.least_width[0] / other.least_width[0])
-    found = other.of(PAPER, counts, 2048)
+    found = other.of(built)
     assert moved < 0.99
     assert found.low == pytest.approx(0, abs=1e-12)
     assert found.high == pytest.approx(STIFFNESS["hidden_size"](1e21) * (1 / moved - 1) ** 2, rel=1e-3)

@@ -33,7 +33,7 @@ def held_at(n_over_na, m_over_na=None):
 
 def notes(laws, compute, **options):
     return [
-        note for note in design(settings(), laws, "known", compute, **options).notes if "law of d was found at" in note
+        note for note in design(settings(), laws, "known", compute, **options).notes if "law of d holds at" in note
     ]
 
 
@@ -67,8 +67,7 @@ def test_a_measured_budget_holds_at_its_own_ratios():
 
 def test_older_files_fall_back_on_the_settings_and_say_so():
     (told,) = notes(known_laws(), 1e21, fixed=Fixed(n_over_na=19))
-    assert "at N/N_a = 22, here it is 19 (-13.6%)" in told
-    assert "laws.json does not say" in told
+    assert "at N/N_a = 22 (by the settings of phase 2: laws.json does not say, refit it), here it is 19 (-13.6%)" in told
 
 
 def test_without_a_law_of_d_there_is_nothing_to_say():
