@@ -45,6 +45,7 @@ def main(config: DictConfig) -> int:
     most = whole(config.neighbours, "neighbours", 0)
     path = _laws_path(config.laws)
     from analysis.design.constraints import Limits
+    from analysis.design.draws import Chains
     from analysis.design.neighbours import Neighbours, Wish, neighbours
     from analysis.design.recommend import Fixed
     from analysis.design.result import design, settings_of
@@ -71,10 +72,11 @@ def main(config: DictConfig) -> int:
     from harness.measured import read_measurements
 
     laws, measured = _read(path), read_measurements(Path(cli.text(config.root, "root")))
+    chains = Chains(laws)
     where = "the published laws" if config.laws == PUBLISHED else str(path)
 
     def at(compute: float) -> "Design":
-        return design(settings, laws, where, compute, limits=limits, fixed=fixed, measured=measured)
+        return design(settings, laws, where, compute, limits=limits, fixed=fixed, measured=measured, chains=chains)
 
     if budgets is None:
         from analysis.design.hours import within_hours

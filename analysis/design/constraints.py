@@ -144,11 +144,7 @@ def _fewer_total(aim: Aim, most: float, backbone: Backbone, model: LossModel) ->
     if {"flops_per_token", "n_over_na"} <= model.penalties.keys():
         least = max(LEAST_N_OVER_NA, min(aim.n_over_na, most / aim.active_params))
         tried = [_at_limit(aim, most, float(ratio)) for ratio in np.geomspace(least, aim.n_over_na, 200)]
-        cost = [
-            model.penalties["flops_per_token"](one.flops_per_token).value
-            + model.penalties["n_over_na"](one.n_over_na).value
-            for one in tried
-        ]
+        cost = [_cost(one, model) for one in tried]
         moved, how = tried[int(np.argmin(cost))], "the cheapest by the loss curves"
     else:
         flat = 1 + FLAT[0] * (backbone.max_n_over_na - 1)
@@ -164,3 +160,9 @@ def _at_limit(aim: Aim, most: float, n_over_na: float) -> Aim:
     """`most` total parameters at this N/N_a, with no larger M than before."""
     flops = min(aim.flops_per_token, most / n_over_na * aim.m_over_na)
     return replace(aim, flops_per_token=flops, n_over_na=n_over_na)
+
+
+def _cost(aim: Aim, model: LossModel) -> float:
+    """Predicted loss of M and N/N_a alone, which are what moves."""
+    found = model({"flops_per_token": aim.flops_per_token, "n_over_na": aim.n_over_na})
+    return math.inf if found is None else found.value

@@ -146,15 +146,16 @@ def _quantity(quantity: Quantity) -> dict[str, Any]:
         "value": number(quantity.value),
         "low": number(quantity.low),
         "high": number(quantity.high),
+        "interval_without": list(quantity.without),
         "origin": quantity.origin,
         "basis": quantity.basis,
         "extrapolation": number(quantity.extrapolation),
     }
 
 
-def excess(found: Excess | None) -> dict[str, Any] | None:
+def excess(found: Excess | None) -> dict[str, float | None] | None:
     """An excess loss as JSON values."""
-    return None if found is None else {name: number(value) for name, value in asdict(found).items()}
+    return None if found is None else found.describe()
 
 
 def number(value: float) -> float | None:

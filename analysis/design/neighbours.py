@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from analysis.design.constraints import Limits
-from analysis.design.excess import Excess
+from analysis.design.excess import Excess, Priced
 from analysis.design.result import Design
 from analysis.design.throughput import Machine
 from harness.accounting import Counts, count, score_flops
@@ -69,7 +69,9 @@ class Neighbour:
     rules: Rules
     """Steps that it was rounded with."""
     excess: Excess | None
-    """Predicted loss above the laws' best, as a share of it; None without loss curves."""
+    """Predicted loss above the least possible, as a share of it; None without loss curves."""
+    change: Excess | None
+    """Predicted loss above the design's, likewise: what is unknown of both alike cancels, so that it is known better."""
     distance: float
     """Largest relative deviation of M, N_a and N from their targets and of d from the design's: the order without loss curves."""
     throughput: float
@@ -86,7 +88,8 @@ class Neighbour:
             "m_over_na": self.counts.m_over_na,
             "n_over_na": self.counts.n_over_na,
             "flops_per_token": self.counts.flops_per_token,
-            "predicted_excess_loss": asdict(self.excess) if self.excess else None,
+            "predicted_excess_loss": self.excess.describe() if self.excess else None,
+            "predicted_loss_against_design": self.change.describe() if self.change else None,
             "distance": self.distance,
             "predicted_throughput_change": self.throughput,
             "backbone_changes": list(self.backbone_changes),
@@ -235,13 +238,16 @@ def _neighbour(
     off = worst_deviation(
         backbone, design.targets, width, model.num_dense_layers, model.num_moe_layers, model.moe_ffn_hidden_size
     )
+    own = Priced(backbone=design.backbone, counts=design.experiment.counts, hidden_size=design.architecture.hidden_size)
+    priced = Priced(backbone=backbone, counts=counts, hidden_size=width)
     return Neighbour(
         architecture=model,
         backbone=backbone,
         counts=counts,
         m_over_na=density,
         rules=rules,
-        excess=design.model.of(backbone, counts, width),
+        excess=design.model.of(priced),
+        change=design.model.of(priced, own),
         distance=max(float(off), abs(width / design.architecture.hidden_size - 1)),
         throughput=0.0,
     )

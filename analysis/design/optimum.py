@@ -5,10 +5,13 @@ section 6; elsewhere the line holds. Where a file has optima but no line, the ne
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from analysis.laws.records import NAN, Law, LawsFile, Relation
+import numpy as np
+
+from analysis.laws.records import NAN, Array, Law, LawsFile, Relation
 from harness.architecture import Backbone
 from harness.equations import MIN_M_OVER_NA
 from harness.errors import ConfigError, InfeasibleError
@@ -32,6 +35,10 @@ LAW, MEASURED, HELD, RULE, GIVEN, DERIVED = "law", "measured", "held", "rule", "
 it; the user; other numbers."""
 
 
+TAILS = (0.025, 0.975)
+"""Quantiles of draws that are the ends of an interval."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
     """A recommended number."""
@@ -46,16 +53,21 @@ class Quantity:
     """What it rests on, in a phrase."""
     extrapolation: float = 1.0
     """How far the budget is outside those behind it, as a factor; 1 inside."""
+    without: tuple[str, ...] = ()
+    """Symbols of the numbers behind it whose uncertainty is unknown, and which the interval therefore leaves out."""
+    draws: Array | None = field(default=None, repr=False, compare=False)
+    """Values that the data leave possible, draw by draw with those of the other numbers; shape (draws,). None: unknown."""
 
     @property
     def known(self) -> bool:
         """Whether there is an interval."""
         return math.isfinite(self.low) and math.isfinite(self.high)
 
-    def mapped(self, change: Callable[[float], float], basis: str) -> "Quantity":
-        """The number and both ends through a monotone function."""
-        ends = sorted((change(self.low), change(self.high))) if self.known else (NAN, NAN)
-        return replace(self, value=change(self.value), low=ends[0], high=ends[1], origin=DERIVED, basis=basis)
+    def carried(self, change: Callable[[float], float], basis: str) -> "Quantity":
+        """The number and both ends through a rising function."""
+        return replace(
+            self, value=change(self.value), low=change(self.low), high=change(self.high), origin=DERIVED, basis=basis
+        )
 
 
 def given(value: float, option: str) -> Quantity:
@@ -63,26 +75,36 @@ def given(value: float, option: str) -> Quantity:
     return Quantity(value=value, origin=GIVEN, basis=f"{option}= given")
 
 
-def combined(value: float, parts: Sequence[tuple[Quantity, int]], basis: str) -> Quantity:
-    """A product of powers (+1 or -1) of other numbers, their intervals combined as independent, in logarithms.
+def with_draws(quantity: Quantity, draws: Array) -> Quantity:
+    """`quantity` with the interval of `draws`, which its own value is made part of."""
+    low, high = (float(end) for end in np.quantile(draws, TAILS))
+    return replace(quantity, low=min(low, quantity.value), high=max(high, quantity.value), draws=draws)
 
-    What has no interval adds nothing: the result's interval is then that of the other parts alone, and `basis` should say so.
+
+def derived(
+    change: Callable[..., Any],
+    parts: Mapping[str, Quantity],
+    basis: str,
+    *,
+    drawn: Callable[..., Array] | None = None,
+) -> Quantity:
+    """A function of other numbers, by symbol, at their values and at each of their joint draws.
+
+    A part without an interval is held at its value, and `Quantity.without` names it, unless it was given. `drawn` does the
+    same for draws where `change` cannot; it may leave some out.
     """
-    below = above = 0.0
-    for part, power in parts:
-        if not (part.known and part.low > 0):
-            continue
-        down, up = math.log(part.value / part.low), math.log(part.high / part.value)
-        below, above = (below + down**2, above + up**2) if power > 0 else (below + up**2, above + down**2)
-    known = any(part.known for part, _ in parts)
-    return Quantity(
-        value=value,
-        low=value * math.exp(-math.sqrt(below)) if known else NAN,
-        high=value * math.exp(math.sqrt(above)) if known else NAN,
+    found = Quantity(
+        value=float(change(*(part.value for part in parts.values()))),
         origin=DERIVED,
         basis=basis,
-        extrapolation=max(part.extrapolation for part, _ in parts),
+        extrapolation=max(part.extrapolation for part in parts.values()),
     )
+    if all(part.draws is None for part in parts.values()):
+        return found
+    silent = tuple(symbol for symbol, part in parts.items() if part.draws is None and part.origin != GIVEN)
+    columns = [part.value if part.draws is None else part.draws for part in parts.values()]
+    draws = np.asarray((drawn or change)(*columns), dtype=float)
+    return with_draws(replace(found, without=silent), draws) if len(draws) else found
 
 
 def read_off(
@@ -95,10 +117,10 @@ def read_off(
     law = laws.law(law_id)
     if law is None:
         return None
-    source = law.source or f"{len(law.points_used)} runs"
     resolved = [budget for budget in law.per_budget if budget.resolved] if main else []
     for budget in resolved:
         if math.isclose(budget.compute, compute, rel_tol=1e-9):
+            source = law.source or f"{len(set(budget.points.run_ids))} runs"
             optimum = budget.optimum
             return Quantity(
                 value=optimum.value,
@@ -110,6 +132,7 @@ def read_off(
     for name in names:
         if (relation := law.relation(name)) is not None:
             predicted = relation.predict(compute)
+            source = law.source or f"{_runs(law, relation.compute)} runs"
             return Quantity(
                 value=predicted.value,
                 low=predicted.low,
@@ -122,12 +145,19 @@ def read_off(
         return None
     nearest = min(resolved, key=lambda budget: abs(math.log(budget.compute / compute)))
     edges = [budget.compute for budget in resolved]
+    source = law.source or f"{_runs(law, edges)} runs"
     return Quantity(
         value=nearest.optimum.value,
         origin=HELD,
         basis=f"held at the optimum of {budget_label(nearest.compute)}, as there is no law of C ({source})",
         extrapolation=max(1.0, compute / max(edges), min(edges) / compute),
     )
+
+
+def _runs(law: Law, budgets: Sequence[float]) -> int:
+    """Runs of those budgets that curves were fitted to, each once."""
+    used = [one for one in law.per_budget if any(math.isclose(one.compute, there, rel_tol=1e-9) for there in budgets)]
+    return len({run for budget in used for run in budget.points.run_ids})
 
 
 def needed(laws: LawsFile, where: str, law_id: str, names: Sequence[str], compute: float, option: str) -> Quantity:
@@ -183,7 +213,7 @@ def n_over_na_at(laws: LawsFile, where: str, backbone: Backbone, compute: float)
     assert law is not None
     bound, most = _bound(law), backbone.max_n_over_na
     if bound and abs(bound / most - 1) > 1e-6:
-        found = found.mapped(
+        found = found.carried(
             lambda value: 1 + (value - 1) * (most - 1) / (bound - 1),
             f"{found.basis}; carried from bound {bound:.4g} to this backbone's {most:.4g} as the same share (assumed)",
         )

@@ -14,9 +14,11 @@ import numpy as np
 
 from analysis.design.build import Built, build_within
 from analysis.design.constraints import Aim, Limits
-from analysis.design.excess import Excess, LossModel
-from analysis.design.optimum import DERIVED, Quantity, read_off
-from analysis.design.recommend import Fixed, far_from_laws, optima_at, priced
+from analysis.design.draws import Chains
+from analysis.design.excess import Excess, LossModel, Priced
+from analysis.design.optimum import DERIVED, Quantity
+from analysis.design.recommend import Fixed, far_from_laws, optima_at, own_optima
+from analysis.design.width_law import WidthLaw, difference, width_law
 from analysis.laws.records import LawsFile
 from harness.architecture import Architecture, Backbone
 from harness.errors import ConfigError, InfeasibleError
@@ -49,9 +51,9 @@ class Design:
     widths: np.ndarray
     """Feasible widths, shape (n,)."""
     excess: Excess | None
-    """Predicted loss of the built architecture above the laws' best, as a share; None without loss curves."""
+    """Predicted loss of the built architecture above the least one, as a share; None without loss curves."""
     cost_of_limits: Excess | None
-    """Predicted loss above the laws' best of the targets that the limits moved; None where none binds, or without loss curves."""
+    """Predicted loss of the targets that limits moved, above that of the laws' own; None where none binds, or without curves."""
     model: LossModel
     layout: Layout | None
     estimate: Estimate | None
@@ -111,10 +113,12 @@ def design(
     limits: Limits | None = None,
     fixed: Fixed | None = None,
     measured: Measurements | None = None,
+    chains: Chains | None = None,
 ) -> Design:
     """The architecture that `laws` (read from `where`) recommend at `compute` FLOPs, within `limits`.
 
     `measured`: throughput of finished runs, for the bill; without like ones it rests on the cluster's assumed MFU.
+    `chains`: of `laws`, where they serve several designs.
 
     Raises:
         ConfigError: a law that is needed is missing, or a number of the user's cannot be used.
@@ -123,17 +127,22 @@ def design(
     limits, fixed = limits or Limits(), fixed or Fixed()
     (base,) = settings.choose_scales(compute)
     backbone = settings.backbone(base)
-    optima = optima_at(settings, laws, where, compute, backbone, base, fixed)
+    chains = chains or Chains(laws)
+    optima = optima_at(settings, laws, where, compute, backbone, base, fixed, chains)
     try:
-        centres = priced(laws, where, compute, backbone, optima, fixed)
-        of_width = _width_n_over_na(settings, compute, backbone)
-        model = LossModel(laws, backbone, compute, centres, of_width)
+        centres = own_optima(laws, where, compute, backbone, chains)
+        of_width = width_law(settings, laws, compute, backbone, centres)
+        model = LossModel(chains, backbone, compute, centres, of_width.holds_at if of_width else None)
         built = build_within(settings, laws, compute, optima, backbone, model, limits, fixed)
     except InfeasibleError as error:
         raise far_from_laws(error, compute, optima) from error
     aim, backbone = built.aim, built.backbone
-    if built.like != compute and (width := read_off(laws, "hidden_size", ("hidden_size",), built.like)):
-        model = LossModel(laws, backbone, compute, {**centres, "hidden_size": width}, of_width)
+    if built.like != compute:
+        there = own_optima(laws, where, built.like, backbone, chains)
+        if "hidden_size" in there:
+            of_width = width_law(settings, laws, built.like, backbone, there)
+            centres |= {"hidden_size": there["hidden_size"]}
+            model = LossModel(chains, backbone, compute, centres, of_width.holds_at if of_width else None)
     batch = max(1, round(optima["batch_tokens"].value / backbone.seq_length / settings.between.batch_step))
     scale = replace(
         base,
@@ -165,15 +174,17 @@ def design(
         experiment=experiment,
         scale=scale,
         widths=built.widths,
-        cost_of_limits=model(aim.values()) if aim.binding else None,
-        excess=model.of(backbone, counts, built.architecture.hidden_size),
+        cost_of_limits=model(aim.values(), {name: optima[name].value for name in aim.values()})
+        if aim.binding
+        else None,
+        excess=model.of(Priced(backbone=backbone, counts=counts, hidden_size=built.architecture.hidden_size)),
         model=model,
         layout=placed,
         estimate=price,
         no_layout=problem,
         simulated=laws.simulated,
         published=any(law.source for law in laws.laws),
-        notes=_notes(laws, optima, backbone, built, compute),
+        notes=_notes(laws, optima, backbone, built, compute, of_width),
     )
 
 
@@ -188,7 +199,12 @@ def _placed(
 
 
 def _notes(
-    laws: LawsFile, optima: Mapping[str, Quantity], backbone: Backbone, built: Built, compute: float
+    laws: LawsFile,
+    optima: Mapping[str, Quantity],
+    backbone: Backbone,
+    built: Built,
+    compute: float,
+    of_width: WidthLaw | None,
 ) -> tuple[str, ...]:
     notes = []
     published = any(law.source for law in laws.laws)
@@ -201,6 +217,8 @@ def _notes(
         )
     if optima["hidden_size"].origin == DERIVED and "hidden_size" in laws.missing:
         notes.append(f"no law of d: {laws.missing['hidden_size']}")
+    if of_width is not None and (said := difference(of_width, built.aim.m_over_na, built.aim.n_over_na)):
+        notes.append(said)
     wanted, width = optima["hidden_size"].value, built.architecture.hidden_size
     if built.like == compute and optima["hidden_size"].origin != DERIVED and abs(width / wanted - 1) > FAR:
         notes.append(
@@ -222,18 +240,6 @@ def _notes(
             "N/N_a, learning rate and batch from the budget itself; that this holds away from the optimal M is assumed"
         )
     return tuple(notes)
-
-
-def _width_n_over_na(settings: Settings, compute: float, backbone: Backbone) -> float | None:
-    """The N/N_a that phase 2 is planned at, at the nearest budget that it states; None where it states none that fits."""
-    stated = settings.study("optima").get("n_over_na")
-    if isinstance(stated, dict) and stated:
-        found = float(stated[min(stated, key=lambda one: abs(math.log(float(one) / compute)))])
-    elif isinstance(stated, int | float):
-        found = float(stated)
-    else:
-        return None
-    return found if 1 < found < backbone.max_n_over_na else None
 
 
 def _reach(laws: LawsFile) -> float | None:

@@ -51,7 +51,7 @@ def print_scaling(designs: Sequence[Design], where: str, console: Any) -> None:
         )
     console.print(table)
     console.print(
-        "out: how far outside the laws' budgets; batch in sequences; loss: predicted above the laws' best (?: no curves)",
+        "out: how far outside the laws' budgets; batch in sequences; loss: predicted above the least possible (?: no curves)",
     )
     for design in designs:
         for sentence in design.aim.binding:

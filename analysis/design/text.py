@@ -26,6 +26,11 @@ LABELS = {
 }
 """Rows of the table, in the order in which they follow from one another."""
 
+INTERVALS = (
+    "Intervals are 95%, drawn jointly from the runs' noise through curves and laws, with what is allowed for bent laws "
+    "(docs/design.md); of learning rate and batch they are the law's own, and hold neither."
+)
+
 SMALL = {"m_over_na", "n_over_na", "hidden_size", "num_layers"}
 
 UNPRICED = {"flops_per_token": "M", "m_over_na": "M/N_a", "n_over_na": "N/N_a", "hidden_size": "d"}
@@ -53,6 +58,8 @@ def print_design(design: Design, where: str, cluster: Cluster, console: Any) -> 
     line = console.print
     line(first_line(design, where))
     line(_recommended(design))
+    if silent := _left_out(design):
+        line(silent)
     line()
     line(_architecture(design))
     for sentence in design.aim.binding:
@@ -63,7 +70,7 @@ def print_design(design: Design, where: str, cluster: Cluster, console: Any) -> 
     line()
     line("What the numbers rest on", style="bold")
     line(_bases(design))
-    line("Intervals are 95%; those of N_a, N and L combine their parts as independent, in logarithms.")
+    line(INTERVALS)
     for note in design.notes:
         line(f"note: {note}")
     line()
@@ -102,7 +109,18 @@ def _value(name: str, value: float) -> str:
 
 
 def _interval(name: str, quantity: Quantity) -> str:
-    return f"{_value(name, quantity.low)} to {_value(name, quantity.high)}" if quantity.known else "not known"
+    mark = "*" if quantity.without else ""
+    return f"{_value(name, quantity.low)} to {_value(name, quantity.high)}{mark}" if quantity.known else "not known"
+
+
+def _left_out(design: Design) -> str:
+    """What the marked intervals leave out, in a line; empty where none does."""
+    by_part: dict[str, list[str]] = {}
+    for name, label in LABELS.items():
+        for part in design.optima[name].without:
+            by_part.setdefault(part, []).append(label.split(",")[0])
+    said = [f"that of {part} (in {', '.join(names)})" for part, names in by_part.items()]
+    return f"* leaves out an uncertainty that is not known: {' and '.join(said)}" if said else ""
 
 
 def _origin(quantity: Quantity) -> str:
@@ -149,11 +167,11 @@ def _architecture(design: Design) -> str:
 def _loss(design: Design) -> str:
     """The predicted excess, or what the band's definition says without curves."""
     if design.excess is None:
-        said = "Predicted loss above the laws' best: not known, as these laws have no loss curves."
+        said = "Predicted loss above the least possible: not known, as these laws have no loss curves."
         return f"{said} {_bands(design)}" if design.published else said
     missing = [UNPRICED[name] for name in design.model.missing]
     without = f" (without {' and '.join(missing)}, which have no curve)" if missing else ""
-    return f"Predicted loss above the laws' best: {percent(design.excess)}{without}"
+    return f"Predicted loss above the least possible: {percent(design.excess)}{without}"
 
 
 def _bands(design: Design) -> str:
@@ -233,7 +251,7 @@ def print_neighbours(found: Neighbours, design: Design, console: Any) -> None:
     console.print(table)
     console.print(
         (
-            "loss: predicted above the laws' best, from the fitted curves; the interval does not hold doubts about the forms "
+            "loss: predicted above the least possible, from the fitted curves: the median, and 95% of what they leave open "
             "(docs/design.md). "
             if priced
             else "off by: the largest deviation of M, N_a, N from their targets and of d from the design's; what that "

@@ -33,6 +33,7 @@ from analysis.fitting import (
 from analysis.laws.options import FitOptions
 from analysis.laws.records import (
     AT_THE_EDGE,
+    HELD,
     NAN,
     NOT_RESOLVED,
     RESOLVED,
@@ -61,6 +62,9 @@ SUSPICIOUS = 0.01
 
 BUDGET_TOLERANCE = 0.05
 """A run whose realised compute is further than this from the budget is pointed out."""
+
+SAME = 1e-6
+"""Relative difference within which targets are one."""
 
 KINDS: dict[type, str] = {
     Parabola: "parabola",
@@ -133,6 +137,7 @@ def find_minimum(
         why=why,
         points=points,
         outside=points_of(outside, family.x, family.slices),
+        held=_held(rows),
         curve=record(curve, fit, points),
         fit=fit.status.value,
         optimum=estimate(fit.optimum, fit.intervals["optimum"]) if known else Estimate(value=NAN),
@@ -163,6 +168,16 @@ def points_of(rows: pd.DataFrame, x: str, slices: tuple[str, ...] = ()) -> Point
         loss=tuple(float(value) for value in rows[LOSS]),
         group=_groups(rows, slices),
     )
+
+
+def _held(rows: pd.DataFrame) -> dict[str, float]:
+    """Of the targets, those that all rows share."""
+    columns = {name: pd.to_numeric(rows[name], errors="coerce") for name in HELD if name in rows}
+    return {
+        name: float(column.iloc[0])
+        for name, column in columns.items()
+        if column.iloc[0] > 0 and (column / column.iloc[0] - 1).abs().max() < SAME
+    }
 
 
 def _groups(rows: pd.DataFrame, slices: tuple[str, ...]) -> tuple[str, ...]:

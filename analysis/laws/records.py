@@ -23,6 +23,9 @@ NOT_RESOLVED = "not resolved"
 NO_CURVE = "no curve"
 """Status of a budget whose settings are only compared."""
 
+HELD = ("target_flops_per_token", "target_m_over_na", "target_n_over_na")
+"""Columns of a table whose common values `Budget.held` keeps: a law holds where they were held."""
+
 NAN = float("nan")
 
 
@@ -129,6 +132,8 @@ class Budget:
     """The runs that the curve was fitted to."""
     outside: Points = Points()
     """Usable runs of the budget that it was not fitted to: outside the window about its minimum."""
+    held: dict[str, float] = field(default_factory=dict)
+    """Targets that all runs of `points` have in common, by their columns (`HELD`); without those that differ or are unknown."""
     curve: CurveRecord | None = None
     """None where the points determine none."""
     fit: str = ""

@@ -16,14 +16,19 @@ STUDIES = ("classical", "rank", "1", "refine", "2", "ratio", "hyperparameters")
 
 @cache
 def programme(
-    truth: str = "holistic", studies: tuple[str, ...] = STUDIES
+    truth: str = "holistic", studies: tuple[str, ...] = STUDIES, words: tuple[str, ...] = ()
 ) -> tuple[pd.DataFrame, dict[str, Experiment], Truth]:
-    """Columns as of `analysis.collect.collect` (callers must not change them), experiments by run id, and the truth."""
+    """Columns as of `analysis.collect.collect` (callers must not change them), experiments by run id, and the truth.
+
+    `words`: further options, such as constants of the truth (train.truth.noise=0.002).
+    """
     rows, experiments, known = [], {}, None
     for study in studies:
         scale = "1e18" if study == "rank" else "all"
         seeds = ["seeds=3"] if study in ("classical", "1") else []
-        config = compose("sweep", [f"phase={study}", f"scale={scale}", "train=simulated", f"truth={truth}", *seeds])
+        config = compose(
+            "sweep", [f"phase={study}", f"scale={scale}", "train=simulated", f"truth={truth}", *seeds, *words]
+        )
         simulation = job_options(config).simulation
         assert simulation is not None
         known = simulation.truth

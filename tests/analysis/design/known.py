@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from analysis.design.drift import Allowance
 from analysis.fitting import fit_power_law
 from analysis.laws.records import RESOLVED, Budget, CurveRecord, Estimate, Law, LawsFile, Points
 from analysis.laws.relation import relation_through
@@ -25,6 +26,10 @@ STIFFNESS = {
     "n_over_na": power(0.05, 0.0),
     "hidden_size": power(0.1, -0.1),
 }
+
+NOTHING = Allowance(bias=0.0, common=0.0, drift=0.0)
+EXACTLY = dict.fromkeys(STIFFNESS, (NOTHING, NOTHING))
+"""What is allowed for where the laws are the truth."""
 
 
 def curve(name, compute):

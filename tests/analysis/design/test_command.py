@@ -42,6 +42,14 @@ def test_it_says_how_far_it_extrapolates_and_fits_the_terminal(call, columns):
     assert "no loss curves" in " ".join(text.split())
 
 
+def test_intervals_that_leave_a_part_out_are_marked_and_told_below_the_table(call):
+    text = call("compute=1e22", "neighbours=0")[1]
+    table, below = text.split("* leaves out an uncertainty", maxsplit=1)
+    marked = [line.split(",")[0].split()[0] for line in table.splitlines() if re.search(r"\d[GM]?\*", line)]
+    assert marked == ["N_a", "N", "d", "L"]
+    assert "that of M (in N_a, N, d, L) and that of N/N_a (in N, d)" in " ".join(below.split())
+
+
 def test_a_limit_that_no_architecture_keeps_is_named_with_how_far_it_reaches():
     done = design("compute=1e22", "max_total_params=1e6")
     assert done.returncode == 2
