@@ -32,9 +32,7 @@ def held_at(n_over_na, m_over_na=None):
 
 
 def notes(laws, compute, **options):
-    return [
-        note for note in design(settings(), laws, "known", compute, **options).notes if "law of d holds at" in note
-    ]
+    return [note for note in design(settings(), laws, "known", compute, **options).notes if "law of d holds at" in note]
 
 
 def test_a_fit_records_what_the_runs_of_phase_2_share(tmp_path):
@@ -67,7 +65,9 @@ def test_a_measured_budget_holds_at_its_own_ratios():
 
 def test_older_files_fall_back_on_the_settings_and_say_so():
     (told,) = notes(known_laws(), 1e21, fixed=Fixed(n_over_na=19))
-    assert "at N/N_a = 22 (by the settings of phase 2: laws.json does not say, refit it), here it is 19 (-13.6%)" in told
+    assert (
+        "at N/N_a = 22 (by the settings of phase 2: laws.json does not say, refit it), here it is 19 (-13.6%)" in told
+    )
 
 
 def test_without_a_law_of_d_there_is_nothing_to_say():
