@@ -146,6 +146,7 @@ def _quantity(quantity: Quantity) -> dict[str, Any]:
         "value": number(quantity.value),
         "low": number(quantity.low),
         "high": number(quantity.high),
+        "noise_interval": [number(end) for end in quantity.noise],
         "interval_without": list(quantity.without),
         "origin": quantity.origin,
         "basis": quantity.basis,

@@ -148,7 +148,7 @@ def _ranked(
                 found.setdefault((made.architecture, backbone), made)
     return sorted(
         found.values(),
-        key=lambda one: (len(one.backbone_changes), one.excess.value if one.excess else one.distance, one.distance),
+        key=lambda one: (len(one.backbone_changes), one.change.value if one.change else one.distance, one.distance),
     )
 
 

@@ -53,6 +53,8 @@ class Quantity:
     """What it rests on, in a phrase."""
     extrapolation: float = 1.0
     """How far the budget is outside those behind it, as a factor; 1 inside."""
+    noise: tuple[float, float] = (NAN, NAN)
+    """The law's own 95% interval, which holds the noise of its runs alone; NaN where there is none, or nothing else."""
     without: tuple[str, ...] = ()
     """Symbols of the numbers behind it whose uncertainty is unknown, and which the interval therefore leaves out."""
     draws: Array | None = field(default=None, repr=False, compare=False)

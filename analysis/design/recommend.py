@@ -1,7 +1,7 @@
 """What the laws recommend at a budget, number by number (section 7): C -> M, D -> M/N_a -> N_a -> N/N_a -> N -> d."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -101,7 +101,7 @@ def possible(quantity: Quantity, name: str, chains: Chains, compute: float, back
         return quantity
     drawn = chains.at(name, compute, backbone)
     if drawn is not None:
-        return with_draws(quantity, drawn.optimum)
+        return with_draws(replace(quantity, noise=(quantity.low, quantity.high)), drawn.optimum)
     if not quantity.known:
         return quantity
     ends = quantity.value, quantity.low, quantity.high

@@ -136,7 +136,10 @@ def _bases(design: Design) -> Any:
 
     found: dict[str, list[str]] = {}
     for name, label in LABELS.items():
-        found.setdefault(design.optima[name].basis, []).append(label.split(",")[0])
+        quantity = design.optima[name]
+        low, high = (_value(name, end) for end in quantity.noise)
+        noise = f"; by their noise alone {low} to {high}" if math.isfinite(sum(quantity.noise)) else ""
+        found.setdefault(quantity.basis + noise, []).append(label.split(",")[0])
     grid = Table.grid(padding=(0, 2))
     for basis, names in found.items():
         grid.add_row(", ".join(names), basis)
@@ -187,7 +190,7 @@ def _bands(design: Design) -> str:
 
 
 def percent(excess: Excess) -> str:
-    """+0.031% (0.011 to 0.064)."""
+    """+0.031% (-0.011 to 0.064)."""
     if not math.isfinite(excess.value):
         return "outside the curves"
     ends = (
@@ -195,7 +198,7 @@ def percent(excess: Excess) -> str:
         if math.isfinite(excess.low)
         else " (interval not known)"
     )
-    return f"+{100 * excess.value:.3f}%{ends}"
+    return f"{100 * excess.value:+.3f}%{ends}"
 
 
 def _cost(design: Design, cluster: Cluster) -> str:
@@ -237,7 +240,7 @@ def print_neighbours(found: Neighbours, design: Design, console: Any) -> None:
         table.add_column("changed")
     for one in found.listed:
         a = one.architecture
-        cost = percent(one.excess) if one.excess else f"{one.distance:.1%}"
+        cost = percent(one.change) if one.change else f"{one.distance:.1%}"
         cells = [
             str(a.hidden_size),
             str(a.moe_ffn_hidden_size),
@@ -251,7 +254,7 @@ def print_neighbours(found: Neighbours, design: Design, console: Any) -> None:
     console.print(table)
     console.print(
         (
-            "loss: predicted above the least possible, from the fitted curves: the median, and 95% of what they leave open "
+            "loss: predicted against the design's, from the fitted curves: the median, and 95% of what they leave open "
             "(docs/design.md). "
             if priced
             else "off by: the largest deviation of M, N_a, N from their targets and of d from the design's; what that "
