@@ -44,6 +44,7 @@ def comparison(model: PublicModel, design: Design) -> dict[str, Any]:
         "all_params": model.all_params,
         "all_active_params": model.all_active_params,
         "places": places(model, design),
+        "notes": list(model.notes),
     }
     penalties = design.model.penalties
     priced = {"flops_per_token": float(flops), "m_over_na": density}
@@ -102,3 +103,5 @@ def print_comparison(model: PublicModel, design: Design, console: Any) -> None:
     console.print(table)
     for sentence in found["places"]:
         console.print(sentence)
+    for note in model.notes:
+        console.print(f"note: {note}")

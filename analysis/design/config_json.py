@@ -4,13 +4,14 @@
 
 A number that is absent is never guessed: what a family's own code would take in its place differs between families and
 versions. (Whether there are biases, and whether the embeddings are tied, is the family's default then.) The precision of the
-weights does not matter, so quantised models are counted as any other; of a model with images the text part alone.
+weights does not matter, so quantised models are counted as any other; of a model with images the text part alone. What was
+assumed stands in `PublicModel.notes`.
 """
 
 from pathlib import Path
 from typing import Any
 
-from analysis.design.families import FAMILIES, SHAPE_FIELDS, Dense, Family, HeadNorms
+from analysis.design.families import EXPERTS, FAMILIES, SHAPE_FIELDS, Dense, Family, HeadNorms, by_fields
 from analysis.design.public import PublicModel
 from harness.errors import ConfigError, nearest
 from harness.files import read_json
@@ -20,10 +21,11 @@ TEXT = ("text_config", "language_config")
 
 TIED = "tie_word_embeddings"
 
-EXPERTS = sorted({family.experts for family in FAMILIES.values()})
-
 EVERY_LAYER = {"moe_layer_freq": 1, "decoder_sparse_step": 1, "moe_layer_interval": 1, "moe_layer_end_index": -1}
 """Values with which a field that chooses layers chooses all; of other fields 0, null and an empty list say nothing."""
+
+WINDOWS = ("sliding_attention", "chunked_attention")
+"""Of `layer_types`: attention that does not reach the whole sequence."""
 
 ABSENT = object()
 
@@ -68,6 +70,7 @@ class _Reader:
         self.name = name
         self.config = config
         self.where = where
+        self.notes: list[str] = []
         self.family = self._family()
 
     def model(self) -> PublicModel:
@@ -98,6 +101,7 @@ class _Reader:
             other_params=(small + 2 * d) * layers + d + (d * (layers - dense) if family.shared_gate else 0),
             vocab_size=self.whole("vocab_size", 1),
             tied=self.flag(TIED, family.tied_unsaid),
+            notes=tuple(self.notes),
         )
 
     def wrong(self, why: str) -> ConfigError:
@@ -111,7 +115,9 @@ class _Reader:
             default = unsaid if value is ABSENT else null
             if default is None:
                 state = "is absent" if value is ABSENT else "is null"
-                raise self.wrong(f"{key} {state}, and model_type={self.config['model_type']} does not go without it")
+                raise self.wrong(
+                    f"{key} {state}, and model_type={self.config.get('model_type')} does not go without it"
+                )
             return default
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise self.wrong(f"{key}={value!r}: a whole number of at least {least} is wanted")
@@ -128,17 +134,20 @@ class _Reader:
         kind = self.config.get("model_type")
         if isinstance(kind, str) and kind in FAMILIES:
             return FAMILIES[kind]
-        known = ", ".join(FAMILIES)
-        if kind is None:
-            raise self.wrong(f"model_type is absent, which says how the other fields are meant; read are {known}")
         said = [key for key in EXPERTS if self.config.get(key)]
+        if said and (found := by_fields(self.config)) is not None:
+            self.notes.append(
+                f"read by the names of its fields, as model_type={kind!r} is no family that is known here"
+                f"{nearest(kind, FAMILIES)}: hold its counts against its makers' (norms, biases and tied embeddings are guessed)"
+            )
+            return found
         what = (
-            f"has experts ({', '.join(said)}), but is no family that is read here"
+            f"has experts ({', '.join(said)}), but not as it is read here"
             if said
-            else (f"is a dense model or no family that is read here (none of {', '.join(EXPERTS)} is there)")
+            else f"is a dense model or no family that is read here (none of {', '.join(EXPERTS)} is there)"
         )
         raise self.wrong(
-            f"model_type={kind!r} {what}{nearest(kind, FAMILIES)}; a Mixture of Experts of these is wanted: {known}"
+            f"model_type={kind!r} {what}{nearest(kind, FAMILIES)}; a Mixture of Experts is wanted, such as {', '.join(FAMILIES)}"
         )
 
     def _experts(self) -> int:
@@ -147,7 +156,7 @@ class _Reader:
             others = [other for other in EXPERTS if self.config.get(other) is not None]
             there = f"; {', '.join(others)} is there, and means nothing in this family" if others else ""
             raise self.wrong(
-                f"model_type={self.config['model_type']} is a Mixture of Experts, and its number of experts, {key}, "
+                f"model_type={self.config.get('model_type')} is a Mixture of Experts, and its number of experts, {key}, "
                 f"{'is null' if key in self.config else 'is absent'}{there}"
             )
         experts = self.whole(key)
@@ -166,18 +175,22 @@ class _Reader:
         for key in sorted((SHAPE_FIELDS | {"index_topk"}) - self.family.shape_fields):
             if config.get(key) and config[key] != EVERY_LAYER.get(key):
                 raise self.wrong(
-                    f"{key}={config[key]!r}: it means nothing in model_type={config['model_type']} as it is read here"
+                    f"{key}={config[key]!r}: it means nothing in model_type={config.get('model_type')} as it is read here"
                 )
         types = config.get("layer_types") or []
-        if not isinstance(types, list) or any(kind != "full_attention" for kind in types):
-            raise self.wrong(f"layer_types={types!r}: only full attention is counted here")
-        if not types and self.flag("use_sliding_window", True):
-            window = self.whole("sliding_window", unsaid=0, null=0)
-            if window and window < self.whole("max_position_embeddings", unsaid=window + 1, null=window + 1):
-                raise self.wrong(
-                    f"sliding_window={window}: only full attention is counted here; to count this model as if it had that, "
-                    "remove the field in a copy"
-                )
+        if not isinstance(types, list) or any(kind not in ("full_attention", *WINDOWS) for kind in types):
+            raise self.wrong(f"layer_types={types!r}: only attention is counted here")
+        if any(kind in WINDOWS for kind in types) or (not types and self._window()):
+            self.notes.append(
+                "its attention within a window is counted as full: M is less than said at sequences beyond it"
+            )
+
+    def _window(self) -> bool:
+        """Whether attention reaches less far than the sequences that the model is made for."""
+        if not self.flag("use_sliding_window", True):
+            return False
+        window = self.whole("sliding_window", unsaid=0, null=0)
+        return 0 < window < self.whole("max_position_embeddings", unsaid=window + 1, null=window + 1)
 
     def _dense_layers(self, layers: int) -> int:
         """How many layers are dense."""

@@ -1,12 +1,14 @@
 """How each family of public MoEs writes its shape into config.json (Hugging Face): names of fields, and what they leave unsaid.
 
 The same field means different things in different families (`intermediate_size` is an expert's width in Mixtral and a dense
-layer's in Qwen), and what is absent has another default in each. So only listed families are read, each held by
-tests/analysis/design against the parameters of the model that Transformers builds from the same file.
+layer's in Qwen), and what is absent has another default in each. Listed families are held by tests/analysis/design against the
+parameters of the model that Transformers builds from the same file; others are read by the names of their fields, which is said.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 
 class Dense(Enum):
@@ -110,6 +112,7 @@ FAMILIES = {
     "qwen3_moe": QWEN3,
     "qwen3_vl_moe_text": QWEN3,
     "olmoe": OLMOE,
+    "deepseek": replace(DEEPSEEK, latent=False),
     "deepseek_v2": DEEPSEEK,
     "deepseek_v3": DEEPSEEK,
     "kimi_k2": DEEPSEEK,
@@ -127,3 +130,32 @@ SHAPE_FIELDS = set().union(
     *(family.shape_fields for family in FAMILIES.values()), {"num_shared_experts", "mlp_layer_types"}
 )
 """Of any family: a field of another one makes a configuration doubtful."""
+
+EXPERTS = sorted({family.experts for family in FAMILIES.values()})
+"""Fields that say how many routed experts there are, of any family."""
+
+TOP_K = ("num_experts_per_tok", "moe_k", "moe_topk", "num_experts_per_token")
+
+NO_ATTENTION = ("mamba", "ssm", "linear_", "rwkv", "attn_layer_", "hybrid_")
+"""Beginnings of fields of models whose layers do not all have attention."""
+
+
+def by_fields(config: Mapping[str, Any]) -> Family | None:
+    """A family that is not listed, by what its fields are called; None where that leaves a doubt about layers or experts."""
+    experts = [key for key in EXPERTS if config.get(key)]
+    if len(experts) != 1 or any(key.startswith(NO_ATTENTION) for key in config):
+        return None
+
+    def first(*keys: str) -> str | None:
+        return next((key for key in keys if config.get(key) is not None), None)
+
+    dense = next((kind for kind in Dense if first(*kind.value)), Dense.NONE)
+    return Family(
+        experts=experts[0],
+        top_k=first(*TOP_K) or TOP_K[0],
+        expert_width=first("moe_intermediate_size") or "intermediate_size",
+        shared_experts=first("n_shared_experts", "num_shared_experts", "moe_num_shared_experts"),
+        shared_width=first("shared_expert_intermediate_size", "shared_intermediate_size"),
+        dense=dense,
+        latent="kv_lora_rank" in config,
+    )

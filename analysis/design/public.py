@@ -31,6 +31,8 @@ class PublicModel:
     """Of all layers: norms and biases."""
     vocab_size: int
     tied: bool
+    notes: tuple[str, ...] = ()
+    """What was assumed of its file, in sentences."""
 
     @property
     def num_layers(self) -> int:

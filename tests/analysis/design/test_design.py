@@ -173,7 +173,7 @@ def test_neighbours_are_hardware_friendly_divide_as_wished_and_are_ranked():
         assert one.backbone.num_experts % 64 == 0
         assert one.backbone_changes  # 288 experts do not divide by 64
     plain = neighbours(found, settings(), Limits(), Wish(), 8).listed
-    values = [one.excess.value for one in plain]
+    values = [one.change.value for one in plain]
     assert values == sorted(values)
     assert all(one.excess.low <= one.excess.value <= one.excess.high for one in plain)
     assert not any(one.backbone_changes for one in plain)

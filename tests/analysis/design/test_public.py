@@ -21,6 +21,7 @@ MAKERS = {
     "qwen1.5-moe-a2.7b": (14.3, 2.7, 0.005),
     "qwen3-30b-a3b": (30.5, 3.3, 0.02),  # 3.35: they cut off where others round
     "qwen3-235b-a22b": (235, 22, 0.01),
+    "deepseek-moe-16b": (16.4, 2.8, 0.011),  # 2.83
     "deepseek-v2-lite": (15.7, 2.4, 0.025),  # 2.45
     "deepseek-v2": (236, 21, 0.01),
     "deepseek-v3": (671, 37, 0.011),  # without its layer for further tokens (685 with it)
@@ -131,23 +132,23 @@ def test_no_number_that_is_counted_is_guessed(name):
             assert key in str(error)  # noqa: PT017
             refused.add(key)
         else:
+            assert bool(without.notes) == (key == "model_type")
             assert (without.active_params, without.total_params) == (whole.active_params, whole.total_params)
             assert (without.flops_per_token(8192), without.tied) == (whole.flops_per_token(8192), whole.tied)
-    assert {"model_type", "hidden_size", "num_hidden_layers", "vocab_size", "num_experts_per_tok"} <= refused
+    assert {"hidden_size", "num_hidden_layers", "vocab_size", "num_experts_per_tok"} <= refused
 
 
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
         ("mixtral-8x7b", {"model_type": "llama", "num_local_experts": ABSENT}, "'llama' is a dense model or no family"),
-        ("mixtral-8x7b", {"model_type": "jamba"}, r"has experts \(num_local_experts\), but is no family that is read here"),
-        ("mixtral-8x7b", {"model_type": ["mixtral"]}, r"model_type=\['mixtral'\] has experts"),
+        ("mixtral-8x7b", {"model_type": "jamba", "attn_layer_period": 8}, r"has experts \(num_local_experts\), but not as"),
+        ("mixtral-8x7b", {"model_type": "else", "num_experts": 8}, r"has experts \(num_experts, num_local_experts\)"),
         ("mixtral-8x7b", {"hidden_size": 0}, "hidden_size=0: a whole number of at least 1"),
         ("mixtral-8x7b", {"hidden_size": 4096.0}, "hidden_size=4096.0: a whole number"),
-        ("mixtral-8x7b", {"model_type": "mixtrel"}, "did you mean 'mixtral'"),
+        ("mixtral-8x7b", {"model_type": "mixtrel", "num_local_experts": ABSENT}, "did you mean 'mixtral'"),
         ("mixtral-8x7b", {"num_local_experts": 1}, "num_local_experts=1: a dense model"),
         ("mixtral-8x7b", {"num_experts": 16}, "num_experts=16: it means nothing in model_type=mixtral"),
-        ("mixtral-8x7b", {"sliding_window": 4096}, "sliding_window=4096: only full attention"),
         ("mixtral-8x7b", {"n_shared_experts": 2}, "n_shared_experts=2: it means nothing"),
         ("mixtral-8x7b", {"first_k_dense_replace": 3}, "first_k_dense_replace=3: it means nothing"),
         ("qwen3-30b-a3b", {"first_k_dense_replace": 1}, "first_k_dense_replace=1: it means nothing"),
@@ -157,7 +158,6 @@ def test_no_number_that_is_counted_is_guessed(name):
         ("mixtral-8x7b", {"num_experts_per_tok": 9}, "cannot choose so many of num_local_experts=8"),
         ("mixtral-8x7b", {"num_key_value_heads": 5}, "must divide num_attention_heads=32"),
         ("mixtral-8x7b", {"num_attention_heads": 48}, "head_dim is absent, and it does not divide"),
-        ("mixtral-8x7b", {"sliding_window": 4096, "max_position_embeddings": 32768}, "sliding_window=4096: only full attention"),
         ("mixtral-8x7b", {"hidden_act": "relu2"}, "hidden_act='relu2'"),
         ("mixtral-8x7b", {"tie_word_embeddings": "no"}, "tie_word_embeddings='no': true or false"),
         ("qwen3-30b-a3b", {"head_dim": ABSENT}, "head_dim is absent, and this family does not make it"),
@@ -165,7 +165,7 @@ def test_no_number_that_is_counted_is_guessed(name):
         ("qwen3-30b-a3b", {"mlp_only_layers": [48]}, r"mlp_only_layers=\[48\]: a list of layers from 0 to 47"),
         ("qwen3-30b-a3b", {"mlp_only_layers": list(range(48))}, "none of its layers has experts"),
         ("qwen3-30b-a3b", {"decoder_sparse_step": 0}, "decoder_sparse_step=0"),
-        ("qwen3-30b-a3b", {"layer_types": ["linear_attention"] * 48}, "layer_types=.*only full attention"),
+        ("qwen3-30b-a3b", {"layer_types": ["linear_attention"] * 48}, "layer_types=.*only attention is counted"),
         ("qwen1.5-moe-a2.7b", {"shared_expert_intermediate_size": ABSENT}, "shared_expert_intermediate_size is absent"),
         ("deepseek-v3", {"q_lora_rank": ABSENT}, "q_lora_rank is absent"),
         ("deepseek-v3", {"first_k_dense_replace": ABSENT}, "first_k_dense_replace is absent"),
@@ -192,6 +192,19 @@ def test_what_does_not_change_the_counts_does_not_matter():
     assert counted("qwen1.5-moe-a2.7b", qkv_bias=ABSENT) == counted("qwen1.5-moe-a2.7b")  # as its makers wrote it
 
 
+def test_what_is_assumed_is_said():
+    plain = counted("mixtral-8x7b")
+    assert plain.notes == ()
+    for changes in ({"sliding_window": 4096}, {"layer_types": ["full_attention", "sliding_attention"] * 16}):
+        windowed = counted("mixtral-8x7b", **changes)
+        assert "within a window is counted as full" in windowed.notes[0]
+        assert windowed.flops_per_token(8192) == plain.flops_per_token(8192)
+    other = counted("mixtral-8x7b", model_type="mixtrel")
+    assert other.total_params == plain.total_params
+    assert "did you mean 'mixtral'" in other.notes[0]
+    assert "read by the names of its fields" in other.notes[0]
+
+
 def test_which_layers_are_dense():
     assert counted("deepseek-v2-lite", first_k_dense_replace=1, moe_layer_freq=2).num_moe_layers == 13  # 2, 4 ... 26
     assert counted("deepseek-v2-lite", first_k_dense_replace=0, moe_layer_freq=2).num_moe_layers == 14  # 0, 2 ... 26
@@ -212,7 +225,7 @@ def test_the_text_part_of_a_model_with_images():
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "does not exist"), ("{", "no JSON object"), ("[]", "no JSON object"), ('{"hidden_size": 8}', "model_type is absent")],
+    [(None, "does not exist"), ("{", "no JSON object"), ("[]", "no JSON object"), ('{"hidden_size": 8}', "is a dense model")],
 )  # fmt: skip
 def test_other_files_are_refused(tmp_path, content, message):
     path = tmp_path / "config.json"
