@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.laws import Estimate, FitOptions, LawsFile
-from analysis.laws.minima import LOSS
+from analysis.laws.points import LOSS
 from harness.experiment import Experiment
 from harness.simulated.truth import Truth, read_truth
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from analysis.design.drift import Allowance, predictions
 from analysis.design.redraw import SEED, Minima, RunNoise, redraw
-from analysis.laws.records import Array, Budget, LawsFile
+from analysis.laws.budget import Array, Budget
+from analysis.laws.records import LawsFile
 from harness.architecture import Backbone
 from harness.equations import MIN_M_OVER_NA
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.laws.records import Array
+from analysis.laws.budget import Array
 
 STEPS = np.array([0.02, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.3, 1.7, 2.2, 3.0])
 

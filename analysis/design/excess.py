@@ -23,7 +23,7 @@ import numpy as np
 from analysis.design.draws import COMPONENTS, DRAWS, Chains
 from analysis.design.optimum import Quantity
 from analysis.design.redraw import SEED
-from analysis.laws.records import NAN, Array
+from analysis.laws.budget import NAN, Array
 from harness.accounting import Counts
 from harness.architecture import Backbone
 from harness.equations import MIN_M_OVER_NA, Targets, width_intervals

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.laws.records import NAN, Array, Law, LawsFile, Relation
+from analysis.laws.budget import NAN, Array
+from analysis.laws.records import Law, LawsFile, Relation
 from harness.architecture import Backbone
 from harness.equations import MIN_M_OVER_NA
 from harness.errors import ConfigError, InfeasibleError

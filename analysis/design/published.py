@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from analysis.laws.budget import NAN, RESOLVED, Budget, Estimate, Points
 from analysis.laws.file import write_laws
-from analysis.laws.records import NAN, RESOLVED, Budget, Estimate, Law, LawsFile, Points, Relation, Statement
+from analysis.laws.records import Law, LawsFile, Relation, Statement
 from analysis.laws.relation import crossing, relation_through
 
 PATH = Path(__file__).resolve().parent.parent.parent / "laws" / "published.json"

@@ -18,7 +18,8 @@ from analysis.design.optimum import (
     read_off,
     with_draws,
 )
-from analysis.laws.records import Array, LawsFile
+from analysis.laws.budget import Array
+from analysis.laws.records import LawsFile
 from harness.accounting import score_flops
 from harness.architecture import Backbone
 from harness.errors import ConfigError, InfeasibleError

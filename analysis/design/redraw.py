@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.laws.records import Array, Budget, Points
+from analysis.laws.budget import Array, Budget, Points
 
 SEED = 20260321
 """The same laws give the same intervals."""

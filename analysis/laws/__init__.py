@@ -8,22 +8,10 @@ budgets.
 
 from typing import TYPE_CHECKING, Any
 
+from analysis.laws.budget import AT_THE_EDGE, NO_CURVE, NOT_RESOLVED, RESOLVED, Budget, Estimate, Points
 from analysis.laws.file import LawsFileError, document, read_laws, write_laws
 from analysis.laws.options import FitOptions
-from analysis.laws.records import (
-    AT_THE_EDGE,
-    NO_CURVE,
-    NOT_RESOLVED,
-    RESOLVED,
-    Budget,
-    Estimate,
-    Law,
-    LawsFile,
-    Points,
-    Relation,
-    Statement,
-    Variant,
-)
+from analysis.laws.records import Law, LawsFile, Relation, Statement, Variant
 
 if TYPE_CHECKING:
     from analysis.laws.fit import FITS, fit_laws

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.fitting import Array, FitError, fit_offset_power_law, fit_power_law
-from analysis.laws.minima import LOSS
+from analysis.laws.points import LOSS
 from analysis.laws.records import Law
 
 FEWEST = 4

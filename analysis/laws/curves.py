@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.fitting import Array, ChainFit, FlooredHyperbola, Parabola, ParabolaInLog, TwoPoles, interval
+from analysis.laws.budget import Estimate
 from analysis.laws.minima import SCATTERS, Family, Minimum
-from analysis.laws.records import Estimate, Law, LeftOutRun, Relation, Statement
+from analysis.laws.records import Law, LeftOutRun, Relation, Statement
 from analysis.laws.relation import band_widens, chain_of, crossing, edges_of, relation_of, tokens_of
 from analysis.laws.rows import Data, backbone_of, fit_budgets, floats, losses, near_minimum, split
 from analysis.text import flops

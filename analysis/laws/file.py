@@ -5,9 +5,10 @@
     {"schema": 2, "version": ..., "data_hash": ..., "simulated": false, "noise": {study: {...}},
      "laws": [{id, form, unit, coefficients, per_budget, relations, statements, points_used, points_left_out, flags, ...}]}
 
-The keys are the fields of `analysis.laws.records`; `coefficients`, `reference_compute`, `budgets_used`, `points_used` and
-`fitted` repeat what relations and budgets say, for readers that want it flat. The same runs give the same bytes: no date, a
-seeded bootstrap, ten significant digits. Unknown and infinite: null. A file that is read and written again is the same file.
+The keys are the fields of `analysis.laws.records` and `budget`; `coefficients`, `reference_compute`, `budgets_used`,
+`points_used` and `fitted` repeat what relations and budgets say, for readers that want it flat. The same runs give the same
+bytes: no date, a seeded bootstrap, ten significant digits. Unknown and infinite: null. A file that is read and written again is
+the same file.
 """
 
 import math

@@ -6,16 +6,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.fitting import BandFit, FitError, FitStatus, fit_band
-from analysis.laws.minima import LOSS, estimate, points_of
-from analysis.laws.records import (
-    NAN,
-    NO_CURVE,
-    Budget,
-    Estimate,
-    Law,
-    LeftOutRun,
-    Relation,
-)
+from analysis.laws.budget import NAN, NO_CURVE, Budget, Estimate
+from analysis.laws.minima import estimate
+from analysis.laws.points import LOSS, points_of
+from analysis.laws.records import Law, LeftOutRun, Relation
 from analysis.laws.relation import grid_of, held_out_of, prediction
 from analysis.laws.rows import Data, split
 

@@ -30,10 +30,8 @@ from analysis.fitting import (
     fit_curve,
     resample_minimum,
 )
-from analysis.laws.options import FitOptions
-from analysis.laws.records import (
+from analysis.laws.budget import (
     AT_THE_EDGE,
-    HELD,
     NAN,
     NOT_RESOLVED,
     RESOLVED,
@@ -43,10 +41,10 @@ from analysis.laws.records import (
     NoiseRecord,
     Points,
 )
+from analysis.laws.options import FitOptions
+from analysis.laws.points import held_by, points_of
 from analysis.noise import SeedNoise
 from analysis.text import scientific
-
-LOSS = "final_validation_loss"
 
 INSIDE = 0.95
 """Share of the repetitions that must have a minimum inside the sampled range."""
@@ -62,9 +60,6 @@ SUSPICIOUS = 0.01
 
 BUDGET_TOLERANCE = 0.05
 """A run whose realised compute is further than this from the budget is pointed out."""
-
-SAME = 1e-6
-"""Relative difference within which targets are one."""
 
 KINDS: dict[type, str] = {
     Parabola: "parabola",
@@ -137,7 +132,7 @@ def find_minimum(
         why=why,
         points=points,
         outside=points_of(outside, family.x, family.slices),
-        held=_held(rows),
+        held=held_by(rows),
         curve=record(curve, fit, points),
         fit=fit.status.value,
         optimum=estimate(fit.optimum, fit.intervals["optimum"]) if known else Estimate(value=NAN),
@@ -158,36 +153,6 @@ def find_minimum(
 def estimate(value: float, interval: Interval) -> Estimate:
     """A number with an interval of `analysis.fitting`."""
     return Estimate(value=float(value), low=float(interval.low), high=float(interval.high))
-
-
-def points_of(rows: pd.DataFrame, x: str, slices: tuple[str, ...] = ()) -> Points:
-    """The rows as they are recorded, `x` their abscissa, with the slice that each belongs to."""
-    return Points(
-        run_ids=tuple(str(run) for run in rows["run_id"]),
-        x=tuple(float(value) for value in rows[x]),
-        loss=tuple(float(value) for value in rows[LOSS]),
-        group=_groups(rows, slices),
-    )
-
-
-def _held(rows: pd.DataFrame) -> dict[str, float]:
-    """Of the targets, those that all rows share."""
-    columns = {name: pd.to_numeric(rows[name], errors="coerce") for name in HELD if name in rows}
-    return {
-        name: float(column.iloc[0])
-        for name, column in columns.items()
-        if column.iloc[0] > 0 and (column / column.iloc[0] - 1).abs().max() < SAME
-    }
-
-
-def _groups(rows: pd.DataFrame, slices: tuple[str, ...]) -> tuple[str, ...]:
-    """Label of each row's slice: its values, joined; empty without slices."""
-    columns = [[_label(value) for value in rows[name]] for name in slices]
-    return tuple(", ".join(values) for values in zip(*columns, strict=True)) if columns else ("",) * len(rows)
-
-
-def _label(value: object) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def record(curve: Curve, fit: CurveFit, points: Points) -> CurveRecord | None:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.fitting import Correlation, FitError, rank_agreement
-from analysis.laws.minima import LOSS, estimate
-from analysis.laws.records import NAN, Estimate, Law, LeftOutRun, RankPair, Statement
+from analysis.laws.budget import NAN, Estimate
+from analysis.laws.minima import estimate
+from analysis.laws.points import LOSS
+from analysis.laws.records import Law, LeftOutRun, RankPair, Statement
 from analysis.laws.rows import Data, backbone_of, split
 from harness.errors import HarnessError
 from harness.solver import Rules, Targets, proxy_width

@@ -13,9 +13,10 @@ import numpy as np
 
 from analysis.fitting import ChainFit, FitStatus, Interval, PowerLawFit, fit_chain, fit_power_law
 from analysis.fitting import HeldOut as FittedHeldOut
+from analysis.laws.budget import Estimate
 from analysis.laws.minima import SUSPICIOUS, Minimum, estimate
 from analysis.laws.options import FitOptions
-from analysis.laws.records import Estimate, HeldOut, Prediction, Relation, Statement, covers
+from analysis.laws.records import HeldOut, Prediction, Relation, Statement, covers
 from analysis.text import flops
 
 BEHIND, AHEAD = 10.0, 1e5

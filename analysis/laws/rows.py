@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.fitting import Array
-from analysis.laws.minima import LOSS, Family, Minimum, find_minimum
+from analysis.laws.minima import Family, Minimum, find_minimum
 from analysis.laws.options import FitOptions
+from analysis.laws.points import LOSS
 from analysis.laws.records import LeftOutRun
 from analysis.noise import SeedNoise
 from harness.accounting import count

@@ -7,8 +7,10 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from analysis.fitting import LEVEL, Array, OffsetPowerLawFit, PowerLawFit, fit_offset_power_law, fit_power_law
-from analysis.laws.minima import LOSS, estimate, points_of
-from analysis.laws.records import NAN, NO_CURVE, Budget, Estimate, Law, Relation, Statement
+from analysis.laws.budget import NAN, NO_CURVE, Budget, Estimate
+from analysis.laws.minima import estimate
+from analysis.laws.points import LOSS, points_of
+from analysis.laws.records import Law, Relation, Statement
 from analysis.laws.relation import grid_of, held_out_of, prediction, relation_through
 from analysis.laws.rows import Data, split
 from analysis.text import flops

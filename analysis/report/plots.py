@@ -1,11 +1,10 @@
 """The interactive plots of the report, as plotly's own JSON: traces and layout, drawn by plotly.js in the page.
 
 `plots_of(law)` gives each plot of a law. A trace whose points are runs has their ids as `customdata`: the page's script
-adds what is shown on hover, and where a click leads. Numbers are rounded to what a screen can show.
+adds what is shown on hover, and where a click leads.
 """
 
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +14,8 @@ from matplotlib.colors import to_hex
 from analysis.figures.ratio import forms_of
 from analysis.figures.style import BLUE, GREEN, GREY, ORANGE, SERIES, budget_colours
 from analysis.laws import Budget, Law, Relation
+from analysis.report.traces import Trace, axes, distance, finite, law_points, law_traces, line_trace, run_trace
 from analysis.text import flops
-
-Trace = dict[str, Any]
-
-AHEAD = 100.0
-"""How far beyond the largest budget laws are drawn."""
 
 DARK = {
     BLUE: "#56b4e9", ORANGE: "#ff9e4a", GREEN: "#3fd0a4", GREY: "#a0a8b0", "#000000": "#ffffff",
@@ -81,7 +76,7 @@ def _curves(law: Law) -> Plot:
         alt=f"Loss against {law.x_label} for {len(law.per_budget)} budgets: runs, fitted curves and optima. "
         "The tables below have the numbers.",
         traces=traces,
-        layout=_layout(law.x_label, loss, x_log=logarithmic),
+        layout=axes(law.x_label, loss, x_log=logarithmic),
     )
 
 
@@ -89,27 +84,27 @@ def _budget(budget: Budget, colour: str) -> list[Trace]:
     name = flops(budget.compute)
     group: dict[str, Any] = {"legendgroup": name, "name": name}
     losses = budget.curve.shifted(budget.points) if budget.curve else budget.points.loss
-    traces = [_runs(budget.points.run_ids, budget.points.x, losses, {"color": colour, "size": 7}, **group)]
+    traces = [run_trace(budget.points.run_ids, budget.points.x, losses, {"color": colour, "size": 7}, **group)]
     if len(budget.outside):
         mark = {"color": colour, "size": 7, "symbol": "x-thin-open"}
         traces.append(
-            _runs(budget.outside.run_ids, budget.outside.x, budget.outside.loss, mark, showlegend=False, **group)
+            run_trace(budget.outside.run_ids, budget.outside.x, budget.outside.loss, mark, showlegend=False, **group)
         )
     if budget.curve:
         x = np.geomspace(min(budget.points.x), max(budget.points.x), 80)
         dash = "solid" if budget.resolved else "dot"
-        traces.append(_line(x, budget.curve(x), colour, dash, showlegend=False, **group))
+        traces.append(line_trace(x, budget.curve(x), colour, dash, showlegend=False, **group))
     if budget.resolved:
         best = budget.optimum
         reach = {
             "type": "data",
             "symmetric": False,
-            "array": [_reach(best.high - best.value)],
-            "arrayminus": [_reach(best.value - best.low)],
+            "array": [distance(best.high - best.value)],
+            "arrayminus": [distance(best.value - best.low)],
         }
         traces.append(
             {
-                "type": "scatter", "mode": "markers", "x": [_round(best.value)], "y": [_round(budget.minimum_loss.value)],
+                "type": "scatter", "mode": "markers", "x": [finite(best.value)], "y": [finite(budget.minimum_loss.value)],
                 "marker": {"color": colour, "size": 10, "symbol": "diamond"}, "error_x": reach, "showlegend": False,
                 "hovertemplate": f"optimum at {name}<br>%{{x:.4g}}, loss %{{y:.4f}}<extra></extra>", **group,
             }
@@ -124,12 +119,12 @@ def _relations(law: Law) -> list[Plot]:
         plain = relation.name == "m_over_na"  # the paper's form, in the plot of the other
         if relation.name.endswith(("_low", "_high")) or plain:
             continue
-        traces = _relation(relation, BLUE, "law of the optimum", hover=True)
+        traces = law_traces(relation, BLUE, "law of the optimum", hover=True)
         for suffix, word in (("_low", "lower edge"), ("_high", "upper edge")):
             if edge := law.relation(relation.name + suffix):
-                traces += _relation(edge, GREEN, f"{word} of the near-optimal band", region=False, hover=True)
+                traces += law_traces(edge, GREEN, f"{word} of the near-optimal band", region=False, hover=True)
         if law.id == "m_over_na" and (paper := law.relation("m_over_na")):
-            traces.append(_line(*_points(paper), ORANGE, "dot", name="power law of M/N_a itself"))
+            traces.append(line_trace(*law_points(paper), ORANGE, "dot", name="power law of M/N_a itself"))
         traces.append(_optima(law, relation))
         y = f"{relation.symbol}{f', {relation.unit}' if relation.unit else ''}"
         plots.append(
@@ -139,7 +134,7 @@ def _relations(law: Law) -> list[Plot]:
                 alt=f"{relation.symbol} against training compute: optima of the budgets and the fitted law, "
                 "dashed where extrapolated.",
                 traces=traces,
-                layout=_layout("C, training FLOPs", y, x_log=True, y_log=law.id in ("classical", "hidden_size")),
+                layout=axes("C, training FLOPs", y, x_log=True, y_log=law.id in ("classical", "hidden_size")),
             )
         )
     return plots
@@ -153,11 +148,11 @@ def _optima(law: Law, relation: Relation) -> Trace:
             [budget.compute / one for one in (v, high, low)]
             for budget, (v, low, high) in zip(resolved, values, strict=True)
         ]
-    above = [_reach(high - value) for value, _, high in values]
-    below = [_reach(value - low) for value, low, _ in values]
+    above = [distance(high - value) for value, _, high in values]
+    below = [distance(value - low) for value, low, _ in values]
     return {
         "type": "scatter", "mode": "markers", "name": "optima, 95%", "x": [budget.compute for budget in resolved],
-        "y": [_round(value) for value, _, _ in values], "marker": {"color": "#000000", "size": 8, "symbol": "diamond"},
+        "y": [finite(value) for value, _, _ in values], "marker": {"color": "#000000", "size": 8, "symbol": "diamond"},
         "error_y": {"type": "data", "symmetric": False, "array": above, "arrayminus": below},
         "hovertemplate": "%{y:.4g} at %{x:.3g} FLOPs<extra></extra>",
     }  # fmt: skip
@@ -167,8 +162,8 @@ def _rank(law: Law) -> Plot:
     proxy, least = ([getattr(pair, name) for pair in law.pairs] for name in ("proxy_loss", "least_loss"))
     ends = [min(*proxy, *least), max(*proxy, *least)]
     traces = [
-        _line(ends, ends, GREY, "dot", name="equal"),
-        _runs(
+        line_trace(ends, ends, GREY, "dot", name="equal"),
+        run_trace(
             [pair.proxy_run for pair in law.pairs],
             proxy,
             least,
@@ -181,7 +176,7 @@ def _rank(law: Law) -> Plot:
         title="Median proxy against least loss",
         alt=f"Least loss over widths against the loss at the median proxy width, {len(law.pairs)} configurations.",
         traces=traces,
-        layout=_layout("loss at the median proxy width, nats/token", "least loss over widths, nats/token"),
+        layout=axes("loss at the median proxy width, nats/token", "least loss over widths, nats/token"),
     )
 
 
@@ -199,17 +194,17 @@ def _ratios(law: Law) -> Plot:
         ]
         group = {"legendgroup": f"{ratio:g}", "name": f"ratio {ratio:g}"}
         ids, compute, losses = zip(*runs, strict=True)
-        traces.append(_runs(ids, compute, losses, {"color": colour, "size": 7}, **group))
+        traces.append(run_trace(ids, compute, losses, {"color": colour, "size": 7}, **group))
         if relation := relations.get(ratio):
             traces += [
-                {**trace, **group, "showlegend": False} for trace in _relation(relation, colour, "", region=False)
+                {**trace, **group, "showlegend": False} for trace in law_traces(relation, colour, "", region=False)
             ]
     return Plot(
         name="width_ratio-compute",
         title="Loss by width ratio against compute",
         alt="Loss against compute for each width ratio, with its law, dashed where extrapolated.",
         traces=traces,
-        layout=_layout("C, training FLOPs", "validation loss, nats/token", x_log=True, y_log=True),
+        layout=axes("C, training FLOPs", "validation loss, nats/token", x_log=True, y_log=True),
     )
 
 
@@ -227,82 +222,15 @@ def _settings(law: Law) -> Plot:
             values += points.x
             # Runs of one setting lie beside each other, or only the uppermost could be hovered over.
             compute += [budget.compute * math.exp(0.04 * (index % 7 - 3)) for index in range(len(points))]
-        traces.append(_runs(ids, compute, values, mark, name=name))
+        traces.append(run_trace(ids, compute, values, mark, name=name))
     for relation in law.relations:
         edge = relation.name.endswith(("_low", "_high"))
-        traces += _relation(relation, GREEN if edge else "#000000", relation.symbol, region=not edge)
+        traces += law_traces(relation, GREEN if edge else "#000000", relation.symbol, region=not edge)
     return Plot(
         name=f"{law.id}-settings",
         title=f"{law.title} against compute",
         alt=f"{law.x_label} of every run against compute, near-optimal ones marked, with the two parallel lines "
         "and the law between them.",
         traces=traces,
-        layout=_layout("C, training FLOPs (runs of a budget beside each other)", law.x_label, x_log=True, y_log=True),
+        layout=axes("C, training FLOPs (runs of a budget beside each other)", law.x_label, x_log=True, y_log=True),
     )
-
-
-def _relation(relation: Relation, colour: str, name: str, *, region: bool = True, hover: bool = False) -> list[Trace]:
-    compute, values = _points(relation)
-    last = relation.compute[-1]
-    inside, beyond = compute <= last * (1 + 1e-9), compute >= last * (1 - 1e-9)
-    traces: list[Trace] = []
-    if region:
-        predicted = [relation.predict(one) for one in compute]
-        whole = [one for one in predicted if math.isfinite(one.low) and math.isfinite(one.high)]
-        if whole:
-            x = [one.compute for one in whole]
-            red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
-            traces.append(
-                {
-                    "type": "scatter", "mode": "lines", "x": [_round(one) for one in x + x[::-1]], "line": {"width": 0},
-                    "y": [_round(one) for one in [one.high for one in whole] + [one.low for one in whole][::-1]],
-                    "fill": "toself", "hoverinfo": "skip", "name": "95% of the law",
-                    "fillcolor": f"rgba({red},{green},{blue},0.2)",
-                }
-            )  # fmt: skip
-    traces.append(_line(compute[inside], values[inside], colour, "solid", hover=hover, name=name))
-    traces.append(
-        _line(
-            compute[beyond], values[beyond], colour, "dash", hover=hover, name=f"{name}, extrapolated", showlegend=False
-        )
-    )
-    return traces
-
-
-def _points(relation: Relation) -> tuple[Any, Any]:
-    first, last = relation.compute[0], relation.compute[-1]
-    compute = np.concatenate([np.geomspace(first / 1.2, last, 40), np.geomspace(last, last * AHEAD, 20)[1:]])
-    return compute, np.array([relation(float(one)) for one in compute])
-
-
-def _runs(ids: Sequence[str], x: Sequence[float], y: Any, marker: dict[str, Any], **more: Any) -> Trace:
-    """Points that are runs."""
-    return {
-        "type": "scatter", "mode": "markers", "x": [_round(one) for one in x], "y": [_round(one) for one in y], "marker": marker,
-        "customdata": list(ids), **more,
-    }  # fmt: skip
-
-
-def _line(x: Iterable[float], y: Iterable[float], colour: str, dash: str, *, hover: bool = False, **more: Any) -> Trace:
-    """A line; without `hover` the pointer passes through it to the runs."""
-    line = {"color": colour, "dash": dash, "width": 2}
-    points = {"x": [_round(one) for one in x], "y": [_round(one) for one in y]}
-    shown = {"hovertemplate": "%{x:.4g}, %{y:.4g}<extra></extra>"} if hover else {"hoverinfo": "skip"}
-    return {"type": "scatter", "mode": "lines", **points, "line": line, **shown, **more}
-
-
-def _layout(x: str, y: str, *, x_log: bool = False, y_log: bool = False) -> dict[str, Any]:
-    log = {"type": "log", "exponentformat": "power"}
-    decades = log | {"dtick": 1 if x.startswith("C,") else "D2"}  # budgets span decades, sizes little more than one
-    return {
-        "xaxis": {"title": {"text": x}} | (decades if x_log else {}),
-        "yaxis": {"title": {"text": y}} | (log if y_log else {}),
-    }
-
-
-def _round(value: float) -> float | None:
-    return float(f"{value:.6g}") if math.isfinite(value) else None
-
-
-def _reach(value: float) -> float | None:
-    return _round(max(value, 0)) if math.isfinite(value) else None

@@ -22,7 +22,8 @@ from analysis.laws import (
     Statement,
     Variant,
 )
-from analysis.laws.records import CurveRecord, HeldOut, LeftOutRun, Prediction, RankPair, SeedNoiseRecord
+from analysis.laws.budget import CurveRecord
+from analysis.laws.records import HeldOut, LeftOutRun, Prediction, RankPair, SeedNoiseRecord
 from harness.accounting import count
 from harness.architecture import Architecture, Backbone
 

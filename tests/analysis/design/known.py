@@ -4,7 +4,8 @@ import numpy as np
 
 from analysis.design.drift import Allowance
 from analysis.fitting import fit_power_law
-from analysis.laws.records import RESOLVED, Budget, CurveRecord, Estimate, Law, LawsFile, Points
+from analysis.laws.budget import RESOLVED, Budget, CurveRecord, Estimate, Points
+from analysis.laws.records import Law, LawsFile
 from analysis.laws.relation import relation_through
 
 BUDGETS = (1e18, 1e19, 1e20)

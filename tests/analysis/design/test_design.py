@@ -14,8 +14,8 @@ from analysis.design.neighbours import Neighbours, Wish, neighbours
 from analysis.design.published import PATH
 from analysis.design.recommend import Fixed
 from analysis.design.result import design, settings_of
+from analysis.laws.budget import Estimate
 from analysis.laws.file import read_laws
-from analysis.laws.records import Estimate
 from harness.accounting import count
 from harness.cli import compose
 from harness.errors import ConfigError, InfeasibleError
