@@ -81,16 +81,22 @@ def _refuse_additions(words: list[str]) -> None:
             _fail(f"{word}: options cannot be taken away; give them a value (null, where that means something)")
         if word.startswith("+") and "." not in word.partition("=")[0] and not word.startswith(("+hydra", "++")):
             _fail(f"{word}: there is no such option to add; options are given as key=value (--help lists them)")
-        if word.startswith("--") and word.partition("=")[0] not in HYDRA_FLAGS:
-            _fail(
-                f"{word}: no such flag{nearest(word, HYDRA_FLAGS)}; options are given as key=value (--help lists them)"
-            )
+        flag = word.partition("=")[0]
+        if word.startswith("--") and flag not in HYDRA_FLAGS:
+            meant = nearest(flag, [one for one in FLAGS if one != flag])
+            _fail(f"{word}: no such flag{meant}; options are given as key=value (--help lists them)")
 
+
+OWN_FLAGS = ("--json", "--check", "--command", "--watch")
+"""Of single commands, which take them off the line before Hydra sees it."""
 
 HYDRA_FLAGS = (
     "--help --hydra-help --version --cfg --resolve --package --run --multirun --shell-completion --config-path --config-name "
     "--config-dir --experimental-rerun --info"
 ).split()
+
+FLAGS = (*OWN_FLAGS, *HYDRA_FLAGS)
+"""What a misspelt flag may have meant."""
 
 
 def compose(config_name: str, overrides: list[str] | None = None) -> DictConfig:

@@ -99,10 +99,13 @@ def main(config: DictConfig) -> int:
 
 def _print_commands(designs: Sequence["Design"], settings: "Settings") -> int:
     from analysis.design.export import command_of
+    from harness.scales import budget_label
 
     for one in designs:
         if one.layout is None:
             raise ConfigError(one.no_layout)
+        if len(designs) > 1:
+            print(f"# {budget_label(one.compute)} FLOPs")
         print(command_of(one, settings.job), end="")
     print("/path/to/runs and /path/to/dataset stand for where a run and its data lie", file=sys.stderr)
     return 0

@@ -135,15 +135,17 @@ class _Reader:
         if isinstance(kind, str) and kind in FAMILIES:
             return FAMILIES[kind]
         said = [key for key in EXPERTS if self.config.get(key)]
-        if said and (found := by_fields(self.config)) is not None:
+        found = by_fields(self.config) if said else None
+        if isinstance(found, Family):
             self.notes.append(
                 f"read by the names of its fields, as model_type={kind!r} is no family that is known here"
-                f"{nearest(kind, FAMILIES)}: hold its counts against its makers' (norms, biases and tied embeddings are guessed)"
+                f"{nearest(kind, FAMILIES)}: hold its counts against its makers' (layers, shared experts, norms, biases and tied "
+                "embeddings are as those names say, or guessed)"
             )
             return found
         what = (
-            f"has experts ({', '.join(said)}), but not as it is read here"
-            if said
+            f"is no family that is known here, and {found}"
+            if found
             else f"is a dense model or no family that is read here (none of {', '.join(EXPERTS)} is there)"
         )
         raise self.wrong(
@@ -169,7 +171,7 @@ class _Reader:
         config = self.config
         if (act := config.get("hidden_act", "silu")) != "silu":
             raise self.wrong(f"hidden_act={act!r}: FFNs are counted as SwiGLU (silu), with three matrices")
-        for key in ("use_bias", "mlp_bias", "lm_head_bias"):
+        for key in ("use_bias", "mlp_bias"):
             if config.get(key):
                 raise self.wrong(f"{key}={config[key]!r}: biases of FFNs are not counted here")
         for key in sorted((SHAPE_FIELDS | {"index_topk"}) - self.family.shape_fields):

@@ -3,7 +3,8 @@
 A fixed D (``tokens=``, or ``overtraining=`` times the optimal D) fixes M = C / D. A limit of active parameters is met by a
 smaller M on more tokens, or, where D is fixed, by a larger M/N_a. A limit of total parameters is met by a smaller N/N_a, a
 smaller M, or both: what costs least by the loss curves; without curves N/N_a first goes down to the end of the range in
-which the paper finds the loss flat (18, Appendix F.4), then M. Fixed N_e, K and S are the backbone's.
+which the paper finds the loss flat (18, Appendix F.4), then M. A ratio that the user gave never moves. Fixed N_e, K and S are
+the backbone's.
 """
 
 import math
@@ -13,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from analysis.design.excess import LossModel
-from analysis.design.optimum import PAPER_MAX_N_OVER_NA, Quantity
+from analysis.design.optimum import GIVEN, PAPER_MAX_N_OVER_NA, Quantity
 from harness.architecture import Backbone
 from harness.errors import ConfigError, InfeasibleError
 from harness.quantities import short
@@ -110,9 +111,9 @@ def constrained(
         if abs(ratio - 1) > 1e-9:
             aim = _bound(aim, f"{option} fixes D at {short(tokens)} tokens, {ratio:.3g} times the optimal D")
     if limits.max_active_params is not None and aim.active_params > limits.max_active_params:
-        aim = _fewer_active(aim, limits.max_active_params)
+        aim = _fewer_active(aim, limits.max_active_params, given=optima["m_over_na"].origin == GIVEN)
     if limits.max_total_params is not None and aim.total_params > limits.max_total_params:
-        aim = _fewer_total(aim, limits.max_total_params, backbone, model)
+        aim = _fewer_total(aim, limits.max_total_params, backbone, model, given=optima["n_over_na"].origin == GIVEN)
     return aim
 
 
@@ -120,17 +121,24 @@ def _bound(aim: Aim, sentence: str) -> Aim:
     return replace(aim, binding=(*aim.binding, sentence))
 
 
-def _fewer_active(aim: Aim, most: float) -> Aim:
-    said = f"max_active_params={short(most)} is below the optimal N_a of {short(aim.active_params)}"
+def _fewer_active(aim: Aim, most: float, *, given: bool) -> Aim:
+    said = f"max_active_params={short(most)} is below N_a of {short(aim.active_params)}"
     if aim.fixed_tokens is None:
         moved = replace(aim, flops_per_token=most * aim.m_over_na)
         return _bound(moved, f"{said}: a smaller M = {short(moved.flops_per_token)} on more tokens")
+    if given:
+        raise InfeasibleError(f"{said}, and D and M/N_a are both given: leave one of them out, or allow as many")
     moved = replace(aim, m_over_na=aim.flops_per_token / most)
     return _bound(moved, f"{said}: as D is fixed, a larger M/N_a = {moved.m_over_na:.4g}")
 
 
-def _fewer_total(aim: Aim, most: float, backbone: Backbone, model: LossModel) -> Aim:
-    said = f"max_total_params={short(most)} is below the optimal N of {short(aim.total_params)}"
+def _fewer_total(aim: Aim, most: float, backbone: Backbone, model: LossModel, *, given: bool) -> Aim:
+    said = f"max_total_params={short(most)} is below N of {short(aim.total_params)}"
+    if given and aim.fixed_tokens is not None:
+        raise InfeasibleError(f"{said}, and D and N/N_a are both given: leave one of them out, or allow as many")
+    if given:
+        moved = _at_limit(aim, most, aim.n_over_na)
+        return _bound(moved, f"{said}: as N/N_a is given, a smaller M = {short(moved.flops_per_token)} on more tokens")
     if aim.fixed_tokens is not None:
         expansion = most / aim.active_params
         if expansion < LEAST_N_OVER_NA:

@@ -5,6 +5,7 @@ layer's in Qwen), and what is absent has another default in each. Listed familie
 parameters of the model that Transformers builds from the same file; others are read by the names of their fields, which is said.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -139,23 +140,42 @@ TOP_K = ("num_experts_per_tok", "moe_k", "moe_topk", "num_experts_per_token")
 NO_ATTENTION = ("mamba", "ssm", "linear_", "rwkv", "attn_layer_", "hybrid_")
 """Beginnings of fields of models whose layers do not all have attention."""
 
+SHAPES = re.compile("moe|expert|interleave|dense|share|mlp|ffn")
+"""Parts of names of fields that may say which layers, experts or widths there are."""
 
-def by_fields(config: Mapping[str, Any]) -> Family | None:
-    """A family that is not listed, by what its fields are called; None where that leaves a doubt about layers or experts."""
+HARMLESS = re.compile(
+    "rout|aux|loss|dropout|jitter|capacity|score|scoring|norm_topk|group|bias|precision|dtype|ep_size"
+)
+"""Parts of names of fields that do not, though they have such a part: how tokens are routed, and how it is trained."""
+
+NEXT_TOKENS = "nextn"
+"""In names of fields of layers for predicting further tokens, which are not counted."""
+
+
+def by_fields(config: Mapping[str, Any]) -> Family | str:
+    """A family that is not listed, by what its fields are called; or why that leaves a doubt about its layers or experts."""
     experts = [key for key in EXPERTS if config.get(key)]
-    if len(experts) != 1 or any(key.startswith(NO_ATTENTION) for key in config):
-        return None
+    chosen = [key for key in TOP_K if config.get(key) is not None]
+    for several in (experts, chosen):
+        if len(several) > 1:
+            return f"has both {' and '.join(several)}"
+    if odd := sorted(key for key in config if key.startswith(NO_ATTENTION)):
+        return f"has layers that are no attention ({odd[0]})"
 
     def first(*keys: str) -> str | None:
         return next((key for key in keys if config.get(key) is not None), None)
 
-    dense = next((kind for kind in Dense if first(*kind.value)), Dense.NONE)
-    return Family(
+    family = Family(
         experts=experts[0],
-        top_k=first(*TOP_K) or TOP_K[0],
+        top_k=chosen[0] if chosen else TOP_K[0],
         expert_width=first("moe_intermediate_size") or "intermediate_size",
         shared_experts=first("n_shared_experts", "num_shared_experts", "moe_num_shared_experts"),
         shared_width=first("shared_expert_intermediate_size", "shared_intermediate_size"),
-        dense=dense,
+        dense=next((kind for kind in Dense if first(*kind.value)), Dense.NONE),
         latent="kv_lora_rank" in config,
     )
+    known = {*family.shape_fields, family.expert_width, "intermediate_size"}
+    for key, value in sorted(config.items()):
+        if value and key not in known and SHAPES.search(key) and not HARMLESS.search(key) and NEXT_TOKENS not in key:
+            return f"says {key}={value!r}, which may say what its layers and experts are"
+    return family

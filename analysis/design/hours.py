@@ -81,13 +81,14 @@ class _Bills:
 
 
 def _start(hours: float, settings: Settings, bill: _Bills) -> float:
-    """A budget above all that can be had for the hours, and less than four times the largest of them."""
+    """A budget above all that can be had for the hours; where budgets have bills, less than four times the largest of them."""
     cluster = settings.cluster
     # real FLOPs are M D and the output layer, so that no run gets all of this, unless measured ones were faster than assumed
     top = _rounded(min(MOST_BUDGET, max(LEAST_BUDGET, hours * 3600 * cluster.peak_flops * cluster.mfu)))
     while bill(top) <= hours and top * 2 <= MOST_BUDGET:
         top = _rounded(top * 2)
-    while top / 2 >= LEAST_BUDGET and bill(_rounded(top / 2)) > 2 * hours:
+    # one without a bill says nothing of those below it: a layout fits some numbers of layers and not others
+    while top / 2 >= LEAST_BUDGET and 2 * hours < bill(_rounded(top / 2)) < math.inf:
         top = _rounded(top / 2)
     return top
 

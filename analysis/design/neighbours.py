@@ -109,16 +109,24 @@ class Neighbours:
     left_out: int = 0
     """Candidates further off than `within`, but for the nearest of them where it is listed, as no other is."""
     within: float = WITHIN
+    unlisted: int = 0
+    """Candidates within it that are one too many."""
 
 
 def neighbours(design: Design, settings: Settings, limits: Limits, wish: Wish, most: int) -> Neighbours:
-    """At most `most` candidates, by rising predicted loss; without loss curves by distance from the design's targets."""
+    """At most `most` candidates, by rising predicted loss; without loss curves by distance from the design's targets.
+
+    Those that are predicted to be faster than all of less loss come first into the list, then the others by their loss.
+    """
     friendly = [(width, expert) for width in WIDTH_STEPS for expert in EXPERT_STEPS]
     own = [(settings.rules.hidden_size_step, settings.rules.moe_ffn_hidden_size_step)]
     found = _ranked(design, settings, limits, wish, friendly) or _ranked(design, settings, limits, wish, own)
     near = [one for one in found if one.distance <= wish.within]
     kept = near or sorted(found, key=lambda one: one.distance)[:1]
-    return Neighbours(listed=tuple(_chosen(kept, most)), left_out=len(found) - len(kept), within=wish.within)
+    listed = tuple(_chosen(kept, most))
+    return Neighbours(
+        listed=listed, left_out=len(found) - len(kept), within=wish.within, unlisted=len(kept) - len(listed)
+    )
 
 
 def _ranked(

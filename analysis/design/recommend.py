@@ -45,9 +45,9 @@ NEAR = 1.5
 
 
 def far_from_laws(error: InfeasibleError, compute: float, optima: Mapping[str, Quantity]) -> InfeasibleError:
-    """`error`, with how far the budget is outside those of the laws, where that is its likely cause."""
+    """`error`, with how far the budget is outside those of the laws, where that, and nothing given, is its likely cause."""
     ratio = max(quantity.extrapolation for quantity in optima.values())
-    if ratio <= NEAR:
+    if ratio <= NEAR or any(quantity.origin == GIVEN for quantity in optima.values()):
         return error
     return InfeasibleError(
         f"at {compute:g} FLOPs, {ratio:.2g} times outside the laws' budgets, they lead to no architecture: {error}"

@@ -84,7 +84,7 @@ def _recommended(design: Design) -> Any:
     table.add_column("", no_wrap=True)
     for name in ("by the laws", "95% interval", "built"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("from", no_wrap=True)
+    table.add_column("from", no_wrap=True, overflow="fold")
     built = design.built
     for name, label in LABELS.items():
         quantity = design.optima[name]
@@ -109,6 +109,8 @@ def _value(name: str, value: float) -> str:
 
 
 def _interval(name: str, quantity: Quantity) -> str:
+    if quantity.origin == GIVEN:
+        return "exact"
     mark = "*" if quantity.without else ""
     return f"{_value(name, quantity.low)} to {_value(name, quantity.high)}{mark}" if quantity.known else "not known"
 
@@ -268,6 +270,12 @@ def print_neighbours(found: Neighbours, design: Design, console: Any) -> None:
     )
     if sentence := _not_listed(found):
         console.print(sentence)
+    if found.unlisted:
+        console.print(
+            f"Not shown: {found.unlisted} more, neither faster than all of less loss nor next by it (neighbours= shows more)."
+            if priced
+            else f"Not shown: {found.unlisted} more, further off or slower (neighbours= shows more)."
+        )
 
 
 def _not_listed(found: Neighbours) -> str:

@@ -169,7 +169,7 @@ def test_a_larger_budget_that_takes_fewer_hours_is_pointed_out(call):
         (["compute=1e22", "overtraining=2", "max_total_params=1e9"], "2.89 times the limit"),
         (
             ["gpu_hours=1380", "cluster=cpu"],
-            "gpu_hours=1380 is less than the smallest run takes on cluster cpu: 5.14e+03",
+            "gpu_hours=1380 is less than the smallest run takes on cluster cpu: 4.49e+03",
         ),
         (["gpu_hours=500", "m_over_na=5"], "gpu_hours=500: no budget from 4.453e+20 FLOPs down has a design"),
         (["compute=1e22", "json=maybe"], "json=maybe: true or false"),

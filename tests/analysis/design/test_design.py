@@ -190,6 +190,9 @@ def test_neighbours_far_off_the_targets_are_counted_and_not_listed():
     assert far  # else this shows nothing
     near = neighbours(found, settings(), Limits(), Wish(), 99)
     assert near.left_out == len(far)
+    assert near.unlisted == 0
+    few = neighbours(found, settings(), Limits(), Wish(), 2)
+    assert (len(few.listed), few.unlisted) == (2, len(near.listed) - 2)
     assert near.listed == tuple(one for one in everything.listed if one.distance <= 0.1)
     for one in everything.listed:
         off = [
@@ -248,6 +251,19 @@ def test_the_cheapest_way_to_fewer_parameters_is_found():
             assert own <= free.model(values).value + 1e-6
     assert 0 < own < 0.1
     assert "cheapest by the loss curves" in found.aim.binding[0]
+
+
+def test_a_ratio_that_is_given_does_not_move():
+    given = Fixed(n_over_na=22.0, m_over_na=8.0)
+    free = known(fixed=given)
+    found = known(fixed=given, limits=Limits(max_total_params=free.aim.total_params / 2))
+    assert (found.aim.n_over_na, found.aim.m_over_na) == (22.0, 8.0)
+    assert found.aim.total_params <= free.aim.total_params / 2
+    assert "as N/N_a is given" in found.aim.binding[0]
+    with pytest.raises(InfeasibleError, match="D and N/N_a are both given"):
+        known(fixed=given, limits=Limits(overtraining=1, max_total_params=free.aim.total_params / 2))
+    with pytest.raises(InfeasibleError, match="D and M/N_a are both given"):
+        known(fixed=given, limits=Limits(overtraining=1, max_active_params=free.aim.active_params / 2))
 
 
 def test_an_unreachable_limit_says_by_how_much():
