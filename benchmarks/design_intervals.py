@@ -196,7 +196,7 @@ def least(truth: Truth, compute: float) -> float:
 def losses_of_neighbours(truth: Truth, settings: Settings, found: Design) -> list[tuple[float, float, float, float]]:
     """Low, median and high of each neighbour's predicted excess loss, and the exact one, as shares."""
     run, rows = found.experiment, []
-    for one in neighbours(found, settings, Limits(), Wish(), 8).listed:
+    for one in neighbours(found, settings, Limits(), Wish(within=10), 8).listed:  # also those far off the targets
         if one.excess is None:
             continue
         steps = round(run.training.train_iters * run.counts.flops_per_token / one.counts.flops_per_token)

@@ -40,5 +40,6 @@ def test_the_auxiliary_loss_is_of_a_micro_batch_and_the_sequence_one_is_not(trai
             run = balanced(trainer, dataset, kind, *more, name=f"{kind}-{len(more)}", aux_loss_coeff=0.1)
             loss[kind, len(more)] = run.metrics()[0]["load_balancing_loss"]
             assert loss[kind, len(more)] >= 0.9  # 1 is perfect balance
-    assert loss["seq_aux_loss", 0] == pytest.approx(loss["seq_aux_loss", 2], rel=1e-5)
-    assert loss["aux_loss", 0] != pytest.approx(loss["aux_loss", 2], rel=1e-4)
+    # how much the losses differ is up to the tokens; that of the sequences differs by rounding alone
+    assert loss["seq_aux_loss", 0] == pytest.approx(loss["seq_aux_loss", 2], rel=1e-6)
+    assert loss["aux_loss", 0] != pytest.approx(loss["aux_loss", 2], rel=1e-5)
