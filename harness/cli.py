@@ -6,7 +6,7 @@ def main() -> None:
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from harness.errors import ConfigError, HarnessError, nearest
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
-def run(config_name: str, task: Callable[[DictConfig], int | None]) -> None:
+def run(config_name: str, task: Callable[[DictConfig], int | None], flags: Sequence[str] = ()) -> None:
     """Compose ``configs/<config_name>.yaml`` with ``sys.argv`` and run `task`; leave with its exit code.
+
+    `flags`: options that may also be given as ``--option``, in place of ``option=true``.
 
     Exit codes: what `task` returns (None counts as 0); 2 for a mistake in the command line or the configuration, with
     the message on standard error; 130 after Ctrl-C.
@@ -27,7 +29,8 @@ def run(config_name: str, task: Callable[[DictConfig], int | None]) -> None:
     import hydra
     from hydra.errors import HydraException
 
-    _refuse_additions(sys.argv[1:])
+    sys.argv[1:] = options_of(sys.argv[1:], flags)
+    _refuse_additions(sys.argv[1:], flags)
     multirun = [word for word in sys.argv[1:] if word in ("-m", "--multirun")]
     sys.argv[1:] = [word for word in sys.argv[1:] if word not in multirun] + multirun  # argparse wants it last
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let composition errors reach the handler below
@@ -71,7 +74,12 @@ def _reader_left() -> None:
     sys.exit(141)
 
 
-def _refuse_additions(words: list[str]) -> None:
+def options_of(words: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Command-line words with each ``--flag`` of `flags` as ``flag=true``, as Hydra wants it."""
+    return [f"{word[2:]}=true" if word.startswith("--") and word[2:] in flags else word for word in words]
+
+
+def _refuse_additions(words: list[str], flags: Sequence[str]) -> None:
     """Hydra's ``+key=value`` adds a key that nothing reads, and ``~key`` takes one away that is needed: both are slips here.
 
     A key below one that there is may be added (``+studies.width.repeat_at=all``).
@@ -83,20 +91,14 @@ def _refuse_additions(words: list[str]) -> None:
             _fail(f"{word}: there is no such option to add; options are given as key=value (--help lists them)")
         flag = word.partition("=")[0]
         if word.startswith("--") and flag not in HYDRA_FLAGS:
-            meant = nearest(flag, [one for one in FLAGS if one != flag])
+            meant = nearest(flag, [*(f"--{own}" for own in flags), *HYDRA_FLAGS])
             _fail(f"{word}: no such flag{meant}; options are given as key=value (--help lists them)")
 
-
-OWN_FLAGS = ("--json", "--check", "--command", "--watch")
-"""Of single commands, which take them off the line before Hydra sees it."""
 
 HYDRA_FLAGS = (
     "--help --hydra-help --version --cfg --resolve --package --run --multirun --shell-completion --config-path --config-name "
     "--config-dir --experimental-rerun --info"
 ).split()
-
-FLAGS = (*OWN_FLAGS, *HYDRA_FLAGS)
-"""What a misspelt flag may have meant."""
 
 
 def compose(config_name: str, overrides: list[str] | None = None) -> DictConfig:

@@ -171,11 +171,5 @@ def _picture(root: Path, wanted: Any, config: DictConfig) -> str:
     return "\n\n".join([*notes, *parts])
 
 
-def options_of(words: Sequence[str], flags: Sequence[str]) -> list[str]:
-    """Command-line words with each ``--flag`` of `flags` as ``flag=true``, as Hydra wants it."""
-    return [f"{word[2:]}=true" if word.startswith("--") and word[2:] in flags else word for word in words]
-
-
 if __name__ == "__main__":
-    sys.argv[1:] = options_of(sys.argv[1:], ("json", "watch", "all"))
-    cli.run("status", main)
+    cli.run("status", main, flags=("json", "watch", "all"))

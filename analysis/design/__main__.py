@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness import cli
 from harness.errors import ConfigError, nearest
-from harness.scales import LEAST_BUDGET, MOST_BUDGET
+from harness.scales import LEAST_BUDGET, MOST_BUDGET, budget_label
 from harness.typed import whole
 
 if TYPE_CHECKING:  # analysis.laws starts slowly; a mistake on the command line should not wait for it
@@ -99,7 +99,6 @@ def main(config: DictConfig) -> int:
 
 def _print_commands(designs: Sequence["Design"], settings: "Settings") -> int:
     from analysis.design.export import command_of
-    from harness.scales import budget_label
 
     for one in designs:
         if one.layout is None:
@@ -252,11 +251,5 @@ def _read(path: Path) -> "LawsFile":
     return read_laws(path)
 
 
-def options_of(words: Sequence[str]) -> list[str]:
-    """Command-line words with ``--json``, ``--check`` and ``--command`` as Hydra wants them."""
-    return [f"{word[2:]}=true" if word.startswith("--") and word[2:] in FLAGS else word for word in words]
-
-
 if __name__ == "__main__":
-    sys.argv[1:] = options_of(sys.argv[1:])
-    cli.run("design", main)
+    cli.run("design", main, flags=FLAGS)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import compose
+from harness.cli import compose, options_of
 from harness.errors import ConfigError, HarnessError
 from harness.lease import Lease
 from harness.rundir import Attempt, RunDirectory, Status
@@ -23,7 +23,7 @@ from launch.cancel import quoted
 from launch.launcher import Seen, state_of
 from launch.launchers import Polled, poll_all
 from launch.runview import sweep_rows, view_run
-from launch.status import look, options_of, status_document, status_text
+from launch.status import look, status_document, status_text
 from tests.conftest import REPOSITORY, command
 
 GOLDEN = Path(__file__).with_name("golden_status.txt")
