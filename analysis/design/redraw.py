@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.laws.budget import Array, Budget, Points
+from analysis.laws.budget import SHAPES, Array, Budget, Points
 
 SEED = 20260321
 """The same laws give the same intervals."""
@@ -54,8 +54,7 @@ def redraw(budget: Budget, noise: RunNoise) -> tuple[Minima, Minima | None]:
     """
     curve = budget.curve
     assert curve is not None
-    basis, closed = FORMS[curve.kind]
-    names = CURVE_COEFFICIENTS[curve.kind]
+    (names, basis), closed = SHAPES[curve.kind], MINIMA[curve.kind]
     fitted = np.array([[curve.coefficients[name] for name in names]])
     found = closed(fitted, curve.constants)
     points = budget.points
@@ -89,10 +88,6 @@ def _with_slices(points: Points, shape: Array) -> Array:
     return np.hstack([shape, own]) if len(labels) > 1 else shape
 
 
-def _powers(u: Array) -> Array:
-    return np.stack([np.ones_like(u), u, u**2], axis=1)
-
-
 def _parabola(c: Array, k: dict[str, float]) -> Minima:
     with np.errstate(all="ignore"):
         best = np.where(c[:, 2] > 0, k["x0"] - c[:, 1] / (2 * c[:, 2]), math.nan)
@@ -118,24 +113,13 @@ def _poles(c: Array, k: dict[str, float]) -> Minima:
     return Minima(optimum=best, rise=a * (k["ceiling"] - k["floor"]) / (best - k["floor"]) ** 2)
 
 
-CURVE_COEFFICIENTS = {
-    "parabola": ("c0", "c1", "c2"),
-    "parabola_in_log": ("c0", "c1", "c2"),
-    "floored_hyperbola": ("a", "b", "c"),
-    "two_poles": ("a", "b", "c"),
-}
-"""Names in a record, in the order of the basis."""
-
 INTERCEPTS = ("c0", "c")
-"""Of those, the ones that move a curve as a whole."""
+"""Coefficients that move a curve as a whole."""
 
-FORMS: dict[str, tuple[Callable[[Array, dict[str, float]], Array], Closed]] = {
-    "parabola": (lambda x, k: _powers(x - k["x0"]), _parabola),
-    "parabola_in_log": (lambda x, k: _powers(np.log(x / k["x0"])), _parabola_in_log),
-    "floored_hyperbola": (lambda x, k: np.stack([1 / (x - k["floor"]), x, np.ones_like(x)], axis=1), _hyperbola),
-    "two_poles": (
-        lambda x, k: np.stack([1 / (x - k["floor"]), 1 / (k["ceiling"] - x), np.ones_like(x)], axis=1),
-        _poles,
-    ),
+MINIMA: dict[str, Closed] = {
+    "parabola": _parabola,
+    "parabola_in_log": _parabola_in_log,
+    "floored_hyperbola": _hyperbola,
+    "two_poles": _poles,
 }
-"""By `CurveRecord.kind`: the columns of its linear fit, shape (n, 3), and its minimum."""
+"""By `CurveRecord.kind`."""

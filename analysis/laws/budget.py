@@ -67,7 +67,9 @@ class CurveRecord:
 
     def __call__(self, x: Array | float) -> Array:
         """Loss at `x`, on the mean intercept."""
-        return np.asarray(SHAPES[self.kind](np.asarray(x, dtype=float), self.coefficients, self.constants))
+        names, columns = SHAPES[self.kind]
+        coefficients = np.array([self.coefficients[name] for name in names])
+        return np.asarray(columns(np.asarray(x, dtype=float), self.constants) @ coefficients)
 
     def shifted(self, points: Points) -> Array:
         """The losses of `points` less their slice's intercept, so that all lie about the one curve; shape (n,)."""
@@ -75,31 +77,26 @@ class CurveRecord:
         return np.asarray(np.array(points.loss) - own)
 
 
-def _parabola(x: Array, c: dict[str, float], k: dict[str, float]) -> Array:
-    u = x - k["x0"]
-    return np.asarray(c["c0"] + c["c1"] * u + c["c2"] * u**2)
+def _powers(u: Array) -> Array:
+    return np.stack([np.ones_like(u), u, u**2], axis=-1)
 
 
-def _parabola_in_log(x: Array, c: dict[str, float], k: dict[str, float]) -> Array:
-    u = np.log(x / k["x0"])
-    return np.asarray(c["c0"] + c["c1"] * u + c["c2"] * u**2)
+type Columns = Callable[[Array, dict[str, float]], Array]
+"""From abscissae (any shape) and a curve's constants: what its coefficients are multiplied with, shape (..., 3)."""
 
-
-def _floored_hyperbola(x: Array, c: dict[str, float], k: dict[str, float]) -> Array:
-    return np.asarray(c["a"] / (x - k["floor"]) + c["b"] * x + c["c"])
-
-
-def _two_poles(x: Array, c: dict[str, float], k: dict[str, float]) -> Array:
-    return np.asarray(c["a"] / (x - k["floor"]) + c["b"] / (k["ceiling"] - x) + c["c"])
-
-
-SHAPES: dict[str, Callable[[Array, dict[str, float], dict[str, float]], Array]] = {
-    "parabola": _parabola,
-    "parabola_in_log": _parabola_in_log,
-    "floored_hyperbola": _floored_hyperbola,
-    "two_poles": _two_poles,
+SHAPES: dict[str, tuple[tuple[str, ...], Columns]] = {
+    "parabola": (("c0", "c1", "c2"), lambda x, k: _powers(x - k["x0"])),
+    "parabola_in_log": (("c0", "c1", "c2"), lambda x, k: _powers(np.log(x / k["x0"]))),
+    "floored_hyperbola": (
+        ("a", "b", "c"),
+        lambda x, k: np.stack([1 / (x - k["floor"]), x, np.ones_like(x)], axis=-1),
+    ),
+    "two_poles": (
+        ("a", "b", "c"),
+        lambda x, k: np.stack([1 / (x - k["floor"]), 1 / (k["ceiling"] - x), np.ones_like(x)], axis=-1),
+    ),
 }
-"""Formulas by `CurveRecord.kind`."""
+"""By `CurveRecord.kind`: names of the coefficients, in which every curve is linear, and their columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
