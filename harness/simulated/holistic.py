@@ -153,7 +153,11 @@ class Holistic:
         return self.n_over_na_stiffness(compute) * (1 - share / self._best_share(compute)) ** 2 / (share * (1 - share))
 
     def _best_share(self, compute: float) -> float:
-        return (self.n_over_na_optimum(compute) - 1) / (self.n_over_na_bound - 1)
+        return self._share(self.n_over_na_optimum(compute))
+
+    def _share(self, n_over_na: float) -> float:
+        """Of the way from 1 to the bound of the backbone that the optima were stated for."""
+        return (n_over_na - 1) / (self.n_over_na_bound - 1)
 
     def best_hidden_size(self, backbone: Backbone, compute: float, m: float, active: float, total: float) -> float:
         """d_opt of architectures with M `m` FLOPs a token, N_a `active` and N `total` parameters."""
@@ -223,10 +227,9 @@ class Holistic:
 
     def statements(self, budgets: Sequence[float], flat_range: tuple[float, float]) -> Statements:
         """How much the loss changes over `flat_range` of N/N_a (%), and how the bands' edges part with compute (exponents)."""
-        width = self.n_over_na_bound - 1
         flatness = {}
         for compute in budgets:
-            ends = [(end - 1) / width for end in flat_range]
+            ends = [self._share(end) for end in flat_range]
             inside = min(max(self._best_share(compute), ends[0]), ends[1])
             losses = [self.least_loss(compute) + self._share_penalty(compute, share) for share in (*ends, inside)]
             flatness[f"flatness_{compute:g}"] = 100 * (max(losses) / min(losses) - 1)
@@ -240,7 +243,7 @@ class Holistic:
 
     def _on_backbone(self, backbone: Backbone, n_over_na: float) -> float:
         """A stated N/N_a as the same share of the way from 1 to the bound of `backbone`."""
-        return 1 + (n_over_na - 1) / (self.n_over_na_bound - 1) * (backbone.max_n_over_na - 1)
+        return 1 + self._share(n_over_na) * (backbone.max_n_over_na - 1)
 
     @property
     def _m_opt(self) -> Power:
