@@ -120,6 +120,7 @@ def document(
         "resources": _resources(design),
         "neighbours": [one.describe() for one in neighbours.listed],
         "neighbours_left_out": neighbours.left_out,
+        "neighbours_unlisted": neighbours.unlisted,
         "run_id": experiment.run_id,
         "sweep_options": sweep_options(design, kept),
         "megatron_flags": flags_of(design, job),
